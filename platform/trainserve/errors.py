@@ -1,0 +1,65 @@
+"""Every error a user can meet, and the exit codes that go with them.
+
+    PlatformError                 message + hint, printed without a traceback
+    ├── UserError        exit 2   your input is wrong: a flag, a field, a file
+    │   ├── SpecError    exit 2   a field of a spec: carries file, line and field path
+    │   └── DataError    exit 65  your pictures are wrong: unreadable, one class, ...
+    ├── EnvironmentProblem exit 3 the machine is wrong: port in use, no Java, no server there
+    └── RunFailed        exit 1   the run itself failed
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+# Exit codes of a training process tell the controller what to do: 1-127 permanent, >= 128 retryable.
+EXIT_OK = 0
+EXIT_RUN_FAILED = 1
+EXIT_USER = 2
+EXIT_ENVIRONMENT = 3
+EXIT_DATA = 65  # EX_DATAERR of sysexits.h
+EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_SIGTERM = 143  # checkpointed on SIGTERM: retry, nothing is lost
+EXIT_PEER_LOST = 200  # lost contact with another rank: a victim, never the cause
+
+
+class PlatformError(Exception):
+    """An error with a sentence for the user. `hint` says what to do next."""
+
+    exit_code: int = EXIT_RUN_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class UserError(PlatformError):
+    """The user's input is wrong."""
+
+    exit_code = EXIT_USER
+
+
+class SpecError(UserError):
+    """A field of a spec is wrong; the message begins with `file:line: field.path:` as far as these are known."""
+
+
+class DataError(UserError):
+    """The data set is wrong; a training process ends with 65, which the controller does not retry."""
+
+    exit_code = EXIT_DATA
+
+
+class EnvironmentProblem(PlatformError):
+    """This machine or cluster lacks something; trying again later or elsewhere may work."""
+
+    exit_code = EXIT_ENVIRONMENT
+
+
+class RunFailed(PlatformError):
+    """A run ended in failure."""
+
+    exit_code = EXIT_RUN_FAILED

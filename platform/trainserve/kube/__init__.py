@@ -1,0 +1,1 @@
+"""3. What is asked for: names, manifests and the protocol of an API server."""

@@ -1,0 +1,129 @@
+"""Every name, label, annotation, env name, port, reason and message: nowhere else is one spelt out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of Kubernetes object, as a client addresses it."""
+
+    group: str  # "" is the core group
+    version: str
+    kind: str
+    plural: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+CLASSIFIER = Kind("trainserve.dev", "v1alpha1", "Classifier", "classifiers")
+PYTORCHJOB = Kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
+POD = Kind("", "v1", "Pod", "pods")
+SERVICE = Kind("", "v1", "Service", "services")
+EVENT = Kind("", "v1", "Event", "events")
+
+# Labels of Kubeflow's Training Operator v1: its SDK and Kueue select by them.
+LABEL_OPERATOR_NAME = "training.kubeflow.org/operator-name"
+LABEL_JOB_NAME = "training.kubeflow.org/job-name"
+LABEL_REPLICA_TYPE = "training.kubeflow.org/replica-type"
+LABEL_REPLICA_INDEX = "training.kubeflow.org/replica-index"
+LABEL_JOB_ROLE = "training.kubeflow.org/job-role"
+OPERATOR_NAME = "pytorchjob-controller"
+
+# Ours.
+LABEL_GENERATION = "trainserve.dev/generation"  # which gang a pod belongs to, from status.generation
+LABEL_CLASSIFIER = "trainserve.dev/classifier"
+ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no gang restart
+ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
+RESTART_IN_PLACE = "in-place"
+
+REPLICA_MASTER = "Master"
+REPLICA_WORKER = "Worker"
+CONTAINER = "pytorch"
+INIT_CONTAINER = "init-pytorch"
+PORT_NAME = "pytorchjob-port"
+PORT = 23456
+PROGRESS_PORT_NAME = "progress"
+PROGRESS_PORT = 9464
+
+# Env that the PyTorchJob API defines.
+ENV_MASTER_ADDR = "MASTER_ADDR"
+ENV_MASTER_PORT = "MASTER_PORT"
+ENV_PET_MASTER_ADDR = "PET_MASTER_ADDR"
+ENV_PET_MASTER_PORT = "PET_MASTER_PORT"
+ENV_PET_RDZV_ENDPOINT = "PET_RDZV_ENDPOINT"
+ENV_WORLD_SIZE = "WORLD_SIZE"
+ENV_RANK = "RANK"
+ENV_PET_NODE_RANK = "PET_NODE_RANK"
+ENV_PET_NNODES = "PET_NNODES"
+ENV_PET_NPROC_PER_NODE = "PET_NPROC_PER_NODE"
+
+# Env of ours, in a training pod.
+ENV_SPEC = "TRAINSERVE_SPEC"  # the resolved Classifier as JSON
+ENV_OUTPUT = "TRAINSERVE_OUTPUT"  # folder for checkpoints, events, bundle: only rank 0 touches it
+ENV_JOB = "TRAINSERVE_JOB"  # "<namespace>/<name>"
+ENV_JOB_UID = "TRAINSERVE_JOB_UID"
+ENV_GENERATION = "TRAINSERVE_GENERATION"
+ENV_WAIT_FOR = "TRAINSERVE_WAIT_FOR"  # "<host>:<port>", in our init container only
+ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; in a pod /dev/termination-log
+ENV_LIFELINE_FD = "TRAINSERVE_LIFELINE_FD"  # read end of a pipe; its end of file means: the supervisor is gone, die
+ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
+
+# The env names that carry addresses: exactly these are substituted by the local kubelet, where pods share one host.
+ADDRESS_ENV = (
+    ENV_MASTER_ADDR,
+    ENV_MASTER_PORT,
+    ENV_PET_MASTER_ADDR,
+    ENV_PET_MASTER_PORT,
+    ENV_PET_RDZV_ENDPOINT,
+    ENV_WAIT_FOR,
+)
+
+# Condition types and reasons, upstream's words.
+CREATED = "Created"
+RUNNING = "Running"
+RESTARTING = "Restarting"
+SUCCEEDED = "Succeeded"
+FAILED = "Failed"
+SUSPENDED = "Suspended"
+
+REASON_CREATED = "PyTorchJobCreated"
+REASON_RUNNING = "PyTorchJobRunning"
+REASON_RESTARTING = "PyTorchJobRestarting"
+REASON_SUCCEEDED = "PyTorchJobSucceeded"
+REASON_FAILED = "PyTorchJobFailed"
+REASON_SUSPENDED = "PyTorchJobSuspended"
+REASON_RESUMED = "PyTorchJobResumed"
+REASON_BACKOFF_LIMIT = "BackoffLimitExceeded"
+REASON_DEADLINE = "DeadlineExceeded"
+
+# Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
+SUSPEND_BY_USER = "cancelled by the user"
+SUSPEND_BY_INTERRUPT = "interrupted by Ctrl-C"
+
+LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop
+
+
+def replica_name(job: str, replica_type: str, index: int) -> str:
+    """`<job>-<master|worker>-<index>`: the name of a replica's Pod and of its Service."""
+    return f"{job}-{replica_type.lower()}-{index}"
+
+
+def job_selector(job: str) -> dict[str, str]:
+    """The labels that select a job's pods and services (what Kueue uses too)."""
+    return {LABEL_JOB_NAME: job, LABEL_OPERATOR_NAME: OPERATOR_NAME}
+
+
+def replica_labels(job: str, replica_type: str, index: int) -> dict[str, str]:
+    """Labels of a replica's Pod and Service, and the Service's selector."""
+    return {
+        **job_selector(job),
+        LABEL_REPLICA_TYPE: replica_type.lower(),
+        LABEL_REPLICA_INDEX: str(index),
+    }

@@ -1,0 +1,1 @@
+"""5. A cluster on a laptop: API server in memory, kubelet with processes as pods, supervisor."""

@@ -1,0 +1,1 @@
+"""10. How we look at it: the event schema, summaries, root causes."""

@@ -1,0 +1,83 @@
+"""The events of a run: `output/events.jsonl`, one JSON object a line, written by rank 0 and by nobody else.
+
+Every line has `time` (unix seconds) and `kind`; the rest of the fields depend on the kind, as typed below. Readers pass
+over an unfinished last line. A resumed run appends; steps after the resumed checkpoint then occur again, and the later
+line counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+Kind = Literal["start", "resume", "step", "epoch", "checkpoint", "notice", "stopped", "done"]
+
+
+class Event(TypedDict):
+    """One line. All sizes are over the whole job, not one process."""
+
+    time: float
+    kind: Kind
+    # start
+    job: NotRequired[str]
+    arch: NotRequired[str]
+    stem: NotRequired[str]
+    imageSize: NotRequired[int]  # px
+    classes: NotRequired[int]
+    trainSamples: NotRequired[int]
+    valSamples: NotRequired[int]
+    epochs: NotRequired[int]
+    stepsPerEpoch: NotRequired[int]
+    worldSize: NotRequired[int]
+    batchSize: NotRequired[int]  # global
+    device: NotRequired[str]
+    # start of a generation that goes on from a checkpoint (resume); also checkpoint
+    checkpoint: NotRequired[str]
+    best: NotRequired[bool]
+    # step and epoch: `epoch` counts from 1, `step` counts global optimizer steps from 1
+    epoch: NotRequired[int]
+    step: NotRequired[int]
+    loss: NotRequired[float]
+    lr: NotRequired[float]
+    imagesPerSecond: NotRequired[float]
+    etaSeconds: NotRequired[float]
+    # epoch and done: on the validation pictures, each counted once; top1 and top5 from 0 to 1
+    trainLoss: NotRequired[float]
+    valLoss: NotRequired[float]
+    top1: NotRequired[float]
+    top5: NotRequired[float]
+    # notice and stopped
+    message: NotRequired[str]
+    # done
+    seconds: NotRequired[float]
+    bundle: NotRequired[str]
+    archive: NotRequired[str]
+
+
+def encode(event: Event) -> str:
+    """One line, with its newline."""
+    return json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Whole lines from byte `offset` on, and the offset to go on from. A missing file has no events."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    whole = data.rfind(b"\n") + 1
+    return list(_parse(data[:whole])), offset + whole
+
+
+def _parse(data: bytes) -> Iterator[Event]:
+    for line in data.splitlines():
+        try:
+            event: Any = json.loads(line)
+        except ValueError:
+            continue  # torn by a crash in mid-write; the writer began a new line after it
+        if isinstance(event, dict) and "kind" in event and "time" in event:
+            yield event  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""4. Who keeps asking: the controllers."""

@@ -1,0 +1,1 @@
+"""The PyTorchJob controller: observed, reconcile and one policy a file, all pure."""

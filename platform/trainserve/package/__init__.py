@@ -1,0 +1,1 @@
+"""8. What it becomes: the bundle and the .mar archive."""

@@ -1,0 +1,1 @@
+"""9. How it answers: TorchServe on this machine and the clients that ask it."""

@@ -1,0 +1,160 @@
+"""The Classifier: data, model, train, serve. One type for flags, `-f file.yaml` and the custom resource.
+
+Python attributes are snake_case, files are camelCase; every field's description carries unit, range and the meaning of
+its default. Values that follow from others are computed in `spec/derive.py`, never stored here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+class Spec(BaseModel):
+    """Frozen, closed, camelCase outside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False)
+
+
+class AugmentSpec(Spec):
+    """Random changes of training pictures; validation pictures are never changed."""
+
+    crop_scale: tuple[float, float] = Field(
+        (0.08, 1.0), description="Smallest and largest share of the area that RandomResizedCrop keeps, 0 to 1."
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip. 0 for digits and letters.")
+    jitter: float = Field(0.2, ge=0, le=1, description="ColorJitter strength of brightness, contrast and saturation.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentSpec:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"cropScale [{low}, {high}] must be two numbers, 0 < smallest <= largest <= 1")
+        return self
+
+
+class DataSpec(Spec):
+    """Where the labelled pictures are."""
+
+    path: str = Field(
+        min_length=1,
+        description="Folder of pictures: `train/` and `val/` with one folder a class, or the class folders themselves.",
+    )
+    val_split: float = Field(
+        0.2, gt=0, lt=1, description="Share of each class held out for validation where there is no `val/`; stratified."
+    )
+    skip_bad: bool = Field(False, description="Train without unreadable pictures (counted) instead of refusing.")
+    allow_empty_classes: bool = Field(
+        False, description="Keep a class folder without pictures as a class; its index stays, the others' do not move."
+    )
+    max_pixels: int = Field(
+        178_956_970, ge=1, description="Largest picture accepted, in pixels (width x height). Default: Pillow's limit."
+    )
+    check: Literal["auto", "full", "fast", "off"] = Field(
+        "auto",
+        description="How pictures are checked before training: full decodes each, fast reads head and tail, "
+        "auto is full up to 20,000 pictures and fast above.",
+    )
+    augment: AugmentSpec = Field(default_factory=AugmentSpec, description="Random changes of training pictures.")
+
+
+class ModelSpec(Spec):
+    """Which network."""
+
+    arch: Arch = Field("resnet18", description="torchvision's ResNet.")
+    stem: Literal["auto", "imagenet", "small"] = Field(
+        "auto",
+        description="First layers: imagenet is 7x7 stride 2 and max-pool; small is 3x3 stride 1 without pool. "
+        "auto: small up to 64 px.",
+    )
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Side of the square picture the network sees, in pixels. Default: 224, or for small pictures "
+        "(median short side up to 64 px) their own size rounded up to a multiple of 8, at least 16.",
+    )
+
+
+class TrainSpec(Spec):
+    """How to train."""
+
+    nodes: int = Field(1, ge=1, le=1024, description="Number of nodes: one Master and nodes - 1 Workers.")
+    nproc_per_node: int = Field(1, ge=1, le=64, description="Training processes on each node (one a GPU).")
+    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training pictures.")
+    batch_size: int = Field(
+        64, ge=1, description="Global batch: pictures a step over all processes. The share of a process is derived."
+    )
+    lr: float = Field(0.1, gt=0, le=100, description="Peak learning rate, for the global batch as given.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of SGD; 0 is plain SGD.")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty; never on batch-norm and bias.")
+    schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
+    warmup_epochs: float = Field(1.0, ge=0, description="Epochs of linear warm-up from near 0 to lr.")
+    step_epochs: int = Field(30, ge=1, description="With schedule step: lr is multiplied by 0.1 every so many epochs.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Cross entropy label smoothing.")
+    amp: Literal["off", "bf16", "fp16"] = Field("off", description="Automatic mixed precision; fp16 needs a GPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where a GPU is visible, else cpu.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, split, order and augmentation.")
+    workers: int | None = Field(
+        None, ge=0, le=64, description="Loader processes of each training process. Default: from the cores available."
+    )
+    checkpoint_every_steps: int = Field(
+        0, ge=0, description="Checkpoint every so many steps beside each epoch's end; 0: at each epoch's end only."
+    )
+    keep_last: int = Field(2, ge=1, le=1000, description="Newest checkpoints kept; the best one is always kept too.")
+    backoff_limit: int = Field(3, ge=0, le=1000, description="Gang restarts before the run is Failed.")
+    deadline_seconds: int | None = Field(None, ge=1, description="Longest time the run may be active. Default: none.")
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> TrainSpec:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmupEpochs {self.warmup_epochs} is more than epochs {self.epochs}")
+        return self
+
+
+class ServeSpec(Spec):
+    """How to serve."""
+
+    workers: int | None = Field(None, ge=1, le=256, description="Model workers. Default: the number of cores.")
+    batch_size: int = Field(1, ge=1, le=1024, description="Largest batch a worker takes at once.")
+    max_batch_delay_ms: int = Field(5, ge=1, le=60_000, description="Longest wait for a batch to fill, in ms.")
+    max_upload_mib: int = Field(16, ge=1, le=1024, description="Largest request body, in MiB.")
+    max_pixels: int = Field(
+        50_000_000, ge=1, description="Largest picture answered, in pixels; larger ones get 400 with the limit."
+    )
+    top_k: int = Field(5, ge=1, description="Classes in an answer unless the request says; never more than exist.")
+
+
+class ClassifierSpec(Spec):
+    """The desired end state: this model, trained like this, serving like this."""
+
+    data: DataSpec = Field(description="Labelled pictures.")
+    model: ModelSpec = Field(default_factory=ModelSpec, description="Network.")
+    train: TrainSpec = Field(default_factory=TrainSpec, description="Training.")
+    serve: ServeSpec = Field(default_factory=ServeSpec, description="Serving.")
+
+
+class Metadata(Spec):
+    """The part of Kubernetes' ObjectMeta that a user writes."""
+
+    name: str = Field(
+        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        max_length=54,
+        description="DNS-1035 label, at most 54 letters so that `<name>-worker-N` stays a label too.",
+    )
+    namespace: str | None = Field(None, description="Kubernetes namespace; on a laptop there is none to choose.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels, passed on to every object.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations.")
+
+
+class Classifier(Spec):
+    """A Classifier object, as in a file or on an API server."""
+
+    api_version: Literal["trainserve.dev/v1alpha1"] = Field("trainserve.dev/v1alpha1", description="API version.")
+    kind: Literal["Classifier"] = Field("Classifier", description="Kind.")
+    metadata: Metadata = Field(description="Name and labels.")
+    spec: ClassifierSpec = Field(description="Desired state.")

@@ -1,0 +1,55 @@
+"""Values that follow from a spec, each computed in one place, with errors in words and numbers."""
+
+from __future__ import annotations
+
+from trainserve.errors import SpecError
+from trainserve.spec.classifier import Classifier, ModelSpec, TrainSpec
+
+SMALL_PICTURE_PX = 64
+IMAGENET_PX = 224
+
+
+def world_size(train: TrainSpec) -> int:
+    """Number of training processes over all nodes."""
+    return train.nodes * train.nproc_per_node
+
+
+def per_process_batch(train: TrainSpec) -> int:
+    """Pictures a step of one process.
+
+    Raises SpecError when the global batch does not divide evenly.
+    """
+    processes = world_size(train)
+    if train.batch_size % processes:
+        below = train.batch_size // processes * processes
+        fitting = " or ".join(str(size) for size in (below, below + processes) if size)
+        raise SpecError(
+            f"spec.train.batchSize: global batch {train.batch_size} is not a multiple of "
+            f"{train.nodes} nodes x {train.nproc_per_node} processes = {processes}",
+            hint=f"use --batch-size {fitting}",
+        )
+    return train.batch_size // processes
+
+
+def image_size(model: ModelSpec, median_short_side_px: int) -> int:
+    """Side in pixels of what the network sees, from the spec or from the pictures."""
+    if model.image_size is not None:
+        return model.image_size
+    if median_short_side_px > SMALL_PICTURE_PX:
+        return IMAGENET_PX
+    return max(16, -(-median_short_side_px // 8) * 8)
+
+
+def stem(model: ModelSpec, image_size_px: int) -> str:
+    """`imagenet` or `small`."""
+    if model.stem != "auto":
+        return model.stem
+    return "small" if image_size_px <= SMALL_PICTURE_PX else "imagenet"
+
+
+def check(classifier: Classifier) -> None:
+    """Everything that can be wrong between fields, before anything starts. Raises SpecError."""
+    per_process_batch(classifier.spec.train)
+    train = classifier.spec.train
+    if train.amp == "fp16" and train.device == "cpu":
+        raise SpecError("spec.train.amp: fp16 needs a GPU, but spec.train.device is cpu", hint="use --amp bf16")

@@ -1,0 +1,1 @@
+"""TorchServe handler for a bundle of trainserve."""

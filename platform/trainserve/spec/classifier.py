@@ -1,5 +1,7 @@
 """The Classifier: data, model, train, serve. One type for flags, `-f file.yaml` and the custom resource.
 
+No enum value is a YAML 1.1 boolean word (`off`, `no`): a file would turn it into `false`.
+
 Python attributes are snake_case, files are camelCase; every field's description carries unit, range and the meaning of
 its default. Values that follow from others are computed in `spec/derive.py`, never stored here.
 """
@@ -54,7 +56,7 @@ class DataSpec(Spec):
     max_pixels: int = Field(
         178_956_970, ge=1, description="Largest picture accepted, in pixels (width x height). Default: Pillow's limit."
     )
-    check: Literal["auto", "full", "fast", "off"] = Field(
+    check: Literal["auto", "full", "fast", "none"] = Field(
         "auto",
         description="How pictures are checked before training: full decodes each, fast reads head and tail, "
         "auto is full up to 20,000 pictures and fast above.",
@@ -96,7 +98,7 @@ class TrainSpec(Spec):
     warmup_epochs: float = Field(1.0, ge=0, description="Epochs of linear warm-up from near 0 to lr.")
     step_epochs: int = Field(30, ge=1, description="With schedule step: lr is multiplied by 0.1 every so many epochs.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Cross entropy label smoothing.")
-    amp: Literal["off", "bf16", "fp16"] = Field("off", description="Automatic mixed precision; fp16 needs a GPU.")
+    amp: Literal["none", "bf16", "fp16"] = Field("none", description="Automatic mixed precision; fp16 needs a GPU.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where a GPU is visible, else cpu.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, split, order and augmentation.")
     workers: int | None = Field(

@@ -1,0 +1,205 @@
+"""From flags, `--set`, a file and defaults to one Classifier. One precedence: flag > --set > file > default.
+
+All mistakes are found before anything starts and listed together, each with where it was written, the field's path,
+the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from trainserve.errors import SpecError
+from trainserve.spec import derive
+from trainserve.spec.classifier import Classifier
+from trainserve.spec.source import FieldPath, Source, read_file, scalar
+
+API_VERSION = "trainserve.dev/v1alpha1"
+
+
+def load(
+    file: Path | None = None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[str, Any]] | None = None,
+) -> Classifier:
+    """The Classifier that these mean together.
+
+    Args:
+        file: a YAML file of a Classifier; relative paths in it are relative to the file's folder.
+        sets: `a.b=value` each; `spec.` may be left out; `null` goes back to the default.
+        flags: dotted field path -> (the flag as typed, value).
+
+    Raises:
+        SpecError: listing every mistake, each with its place.
+    """
+    source = read_file(file) if file else Source("defaults", {})
+    values: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "Classifier", **source.values}
+    origin: dict[FieldPath, str] = {}
+    if file:
+        _anchor_data_path(values, file)
+    for text in sets:
+        dotted, equals, value = text.partition("=")
+        if not equals or not dotted.strip():
+            raise SpecError(f"--set {text}: expected FIELD=VALUE", hint="for example --set train.epochs=3")
+        path = _absolute(tuple(dotted.strip().split(".")))
+        _put(values, path, scalar(value), f"--set {text}")
+        origin[path] = f"--set {dotted.strip()}"
+    for dotted, (flag, value) in (flags or {}).items():
+        path = tuple(dotted.split("."))
+        _put(values, path, value, flag)
+        origin[path] = flag
+    return validate(values, source, origin)
+
+
+def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPath, str]) -> Classifier:
+    """Validate raw values; `origin` says which fields came from a flag or --set and not from `source`."""
+    try:
+        text = json.dumps(values)
+    except TypeError as error:
+        raise SpecError(f"{source.name}: {error}", hint="quote dates and other special values") from None
+    try:
+        classifier = Classifier.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        problems = [_problem(detail, source, origin) for detail in error.errors(include_url=False)]
+        raise SpecError("\n".join(dict.fromkeys(problems))) from None
+    derive.check(classifier)
+    return classifier
+
+
+def fields(model: type[BaseModel] = Classifier, prefix: FieldPath = ()) -> Iterator[tuple[FieldPath, FieldInfo]]:
+    """Every leaf field's path (as in a file) and its pydantic FieldInfo, in order."""
+    for name, info in model.model_fields.items():
+        path = (*prefix, info.alias or name)
+        nested = _model_of(info.annotation)
+        if nested is not None:
+            yield from fields(nested, path)
+        else:
+            yield path, info
+
+
+def allowed(info: FieldInfo) -> str:
+    """What a field accepts, in words: `an integer from 1 to 1024`, `one of none, bf16, fp16`."""
+    optional = type(None) in get_args(info.annotation)
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] if optional else []
+    kind = kinds[0] if kinds else info.annotation
+    if get_origin(kind) is Literal:
+        words = "one of " + ", ".join(str(value) for value in get_args(kind))
+    elif get_origin(kind) is tuple:
+        words = f"a list of {len(get_args(kind))} numbers"
+    else:
+        names: dict[Any, str] = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+        words = names.get(kind, "a mapping of texts" if get_origin(kind) is dict else "a mapping of fields")
+    bounds = [text for constraint in info.metadata if (text := _bound(constraint))]
+    return " ".join([words, " and ".join(bounds)] if bounds else [words]) + (" or null" if optional else "")
+
+
+def _bound(constraint: object) -> str:
+    match constraint:
+        case annotated_types.Ge(ge=bound):
+            return f">= {bound}"
+        case annotated_types.Gt(gt=bound):
+            return f"> {bound}"
+        case annotated_types.Le(le=bound):
+            return f"<= {bound}"
+        case annotated_types.Lt(lt=bound):
+            return f"< {bound}"
+        case annotated_types.MaxLen(max_length=length):
+            return f"of at most {length} letters"
+        case annotated_types.MinLen(min_length=length):
+            return f"of at least {length} letter" + ("s" if length > 1 else "")
+    pattern = getattr(constraint, "pattern", None)
+    return f"matching {pattern}" if pattern else ""
+
+
+def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> str:
+    path: FieldPath = tuple(detail["loc"])
+    where = next((origin[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origin), source.where(path))
+    dotted = ".".join(str(part) for part in path)
+    head = f"{where}: {dotted}: "
+    if detail["type"] == "extra_forbidden":
+        near = nearest(path)
+        return f"{head}no such field" + (f", did you mean {near}?" if near else "")
+    if detail["type"] == "missing":
+        flag = {"spec.data.path": " (--data)", "spec.data": " (--data)", "metadata.name": " (--name)"}.get(dotted, "")
+        return f"{head}is required{flag}"
+    if detail["type"] == "value_error":
+        return head + str(detail["ctx"]["error"])
+    info = dict(fields()).get(tuple(part for part in path if isinstance(part, str)))
+    words = allowed(info) if info else "a mapping of fields" if _is_section(path) else detail["msg"]
+    return f"{head}{_shown(detail['input'])} is not allowed; allowed: {words}"
+
+
+def nearest(path: FieldPath) -> str | None:
+    """The field that was probably meant: the same word elsewhere or in another spelling, else the most alike one."""
+    known = [tuple(str(part) for part in leaf) for leaf, _ in fields()]
+    sections = {leaf[:n] for leaf in known for n in range(1, len(leaf))}
+    candidates = [*known, *sorted(sections)]
+    wanted = _plain(str(path[-1]))
+    synonyms = {"numnodes": "nodes", "numworkers": "workers", "learningrate": "lr", "batch": "batchsize"}
+    wanted = synonyms.get(wanted, wanted)
+    same = [leaf for leaf in candidates if _plain(leaf[-1]) == wanted]
+    siblings = [leaf for leaf in candidates if leaf[:-1] == path[:-1]]
+    if same:
+        return ".".join(min(same, key=lambda leaf: (leaf not in siblings, len(leaf))))
+    for pool in (siblings, candidates):
+        words = {_plain(leaf[-1]): leaf for leaf in reversed(pool)}
+        close = difflib.get_close_matches(wanted, words, n=1, cutoff=0.6)
+        if close:
+            return ".".join(words[close[0]])
+    return None
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", "").replace("-", "").lower()
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_section(path: FieldPath) -> bool:
+    return any(leaf[: len(path)] == path and len(leaf) > len(path) for leaf, _ in fields())
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for kind in (annotation, *(get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ())):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _absolute(path: tuple[str, ...]) -> FieldPath:
+    return path if path[0] in ("metadata", "spec", "apiVersion", "kind") else ("spec", *path)
+
+
+def _put(values: dict[str, Any], path: FieldPath, value: Any, flag: str) -> None:
+    here = values
+    for part in path[:-1]:
+        child = here.get(str(part))
+        if child is None:
+            child = {}
+        if not isinstance(child, dict):
+            raise SpecError(f"{flag}: {'.'.join(map(str, path))}: {part} is not a mapping of fields")
+        here[str(part)] = here = dict(child)
+    if value is None:
+        here.pop(str(path[-1]), None)
+    else:
+        here[str(path[-1])] = value
+
+
+def _anchor_data_path(values: dict[str, Any], file: Path) -> None:
+    """A relative data path in a file is relative to the file, so that the file works from every folder."""
+    spec = values.get("spec")
+    data = spec.get("data") if isinstance(spec, dict) else None
+    path = data.get("path") if isinstance(data, dict) else None
+    if isinstance(spec, dict) and isinstance(data, dict) and isinstance(path, str) and "://" not in path and path:
+        values["spec"] = {**spec, "data": {**data, "path": str(file.parent / Path(path).expanduser())}}

@@ -1,0 +1,52 @@
+# Everything a person or CI does here. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: help setup demo test test-fast lint fmt verify generate bench bench-gpu clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
+
+setup: $(READY)  ## a .venv with everything in it (by uv, which is installed if missing)
+
+$(READY): requirements.lock pyproject.toml .ci/setup
+	@.ci/setup
+
+demo: $(READY)  ## the main job on real pictures: train on 4 nodes, package, serve, answer (5 minutes at most)
+	@$(PY) manifests/samples/01-digits/demo.py
+
+test: $(READY)  ## all tests, with real torch processes and a real TorchServe
+	@$(PY) -m pytest tests
+
+test-fast: $(READY)  ## the tests that need seconds
+	@$(PY) -m pytest tests -m "not slow" -q
+
+lint: $(READY)  ## ruff, mypy strict, import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@PYTHONPATH=platform .venv/bin/lint-imports
+
+fmt: $(READY)  ## format the code
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+generate: $(READY)  ## what is generated from the types: the lock file and docs/reference
+	@.ci/lock
+	@$(PY) -m trainserve.cli.reference docs/reference
+
+verify: $(READY)  ## regenerate docs/reference and fail if anything differs from what is committed
+	@$(PY) -m trainserve.cli.reference docs/reference
+	@git diff --exit-code -- docs/reference
+
+bench: $(READY)  ## speed, as ratios measured side by side in one run
+	@$(PY) tests/benchmarks/bench.py
+
+bench-gpu: $(READY)  ## the same on a GPU; says so and skips where there is none
+	@$(PY) tests/benchmarks/bench.py --gpu
+
+clean:  ## remove what make made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

@@ -47,6 +47,7 @@ REPLICA_MASTER = "Master"
 REPLICA_WORKER = "Worker"
 CONTAINER = "pytorch"
 INIT_CONTAINER = "init-pytorch"
+VOLUME_SHM = "trainserve-shm"
 PORT_NAME = "pytorchjob-port"
 PORT = 23456
 PROGRESS_PORT_NAME = "progress"
@@ -63,6 +64,13 @@ ENV_RANK = "RANK"
 ENV_PET_NODE_RANK = "PET_NODE_RANK"
 ENV_PET_NNODES = "PET_NNODES"
 ENV_PET_NPROC_PER_NODE = "PET_NPROC_PER_NODE"
+ENV_PET_RDZV_BACKEND = "PET_RDZV_BACKEND"
+ENV_PET_RDZV_ID = "PET_RDZV_ID"
+ENV_PET_RDZV_CONF = "PET_RDZV_CONF"
+ENV_PET_MAX_RESTARTS = "PET_MAX_RESTARTS"
+ENV_PET_STANDALONE = "PET_STANDALONE"
+ENV_PYTHONUNBUFFERED = "PYTHONUNBUFFERED"
+ENV_GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"
 
 # Env of ours, in a training pod.
 ENV_SPEC = "TRAINSERVE_SPEC"  # the resolved Classifier as JSON
@@ -73,6 +81,7 @@ ENV_GENERATION = "TRAINSERVE_GENERATION"
 ENV_WAIT_FOR = "TRAINSERVE_WAIT_FOR"  # "<host>:<port>", in our init container only
 ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; in a pod /dev/termination-log
 ENV_LIFELINE_FD = "TRAINSERVE_LIFELINE_FD"  # read end of a pipe; its end of file means: the supervisor is gone, die
+ENV_HOST_NODES = "TRAINSERVE_HOST_NODES"  # set by the local kubelet: nodes of the job that share this machine's cores
 ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
 
 # The env names that carry addresses: exactly these are substituted by the local kubelet, where pods share one host.
@@ -102,6 +111,22 @@ REASON_SUSPENDED = "PyTorchJobSuspended"
 REASON_RESUMED = "PyTorchJobResumed"
 REASON_BACKOFF_LIMIT = "BackoffLimitExceeded"
 REASON_DEADLINE = "DeadlineExceeded"
+
+REASON_SCALED = "PyTorchJobScaled"
+REASON_STARTED = "PyTorchJobGenerationStarted"
+REASON_INVALID = "PyTorchJobInvalid"
+REASON_NOT_SUPPORTED = "NotSupported"
+REASON_RESTART_POLICY_OVERRIDDEN = "SettedPodTemplateRestartPolicy"  # upstream's spelling
+
+# Reasons of events about children, upstream's words: "SuccessfulCreatePod", "FailedDeleteService", ...
+REASON_SUCCESSFUL_CREATE = "SuccessfulCreate"
+REASON_FAILED_CREATE = "FailedCreate"
+REASON_SUCCESSFUL_DELETE = "SuccessfulDelete"
+REASON_FAILED_DELETE = "FailedDelete"
+REASON_STOPPED = "SuccessfulStop"
+EVENT_COMPONENT = "pytorchjob-controller"
+
+MANAGED_BY_US = ("", "kubeflow.org/training-operator")  # "" is nobody in particular, so ours
 
 # Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
 SUSPEND_BY_USER = "cancelled by the user"

@@ -12,6 +12,9 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 # Exit codes of a training process tell the controller what to do: 1-127 permanent, >= 128 retryable.
 EXIT_OK = 0
 EXIT_RUN_FAILED = 1
@@ -63,3 +66,9 @@ class RunFailed(PlatformError):
     """A run ended in failure."""
 
     exit_code = EXIT_RUN_FAILED
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The most alike of `known`, for "did you mean", or None where nothing is alike."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -54,7 +54,7 @@ class DataSpec(Spec):
         False, description="Keep a class folder without pictures as a class; its index stays, the others' do not move."
     )
     max_pixels: int = Field(
-        178_956_970, ge=1, description="Largest picture accepted, in pixels (width x height). Default: Pillow's limit."
+        178_956_970, ge=1, description="Largest picture accepted, in pixels (width x height); as Pillow sets it."
     )
     check: Literal["auto", "full", "fast", "none"] = Field(
         "auto",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -29,6 +29,7 @@ def load(
     file: Path | None = None,
     sets: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] | None = None,
+    name_for: Callable[[str], str] | None = None,
 ) -> Classifier:
     """The Classifier that these mean together.
 
@@ -36,11 +37,13 @@ def load(
         file: a YAML file of a Classifier; relative paths in it are relative to the file's folder.
         sets: `a.b=value` each; `spec.` may be left out; `null` goes back to the default.
         flags: dotted field path -> (the flag as typed, value).
+        name_for: makes `metadata.name` from the data folder's name where nobody gave one.
 
     Raises:
         SpecError: listing every mistake, each with its place.
+
     """
-    source = read_file(file) if file else Source("defaults", {})
+    source = read_file(file) if file else Source("", {})
     values: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "Classifier", **source.values}
     origin: dict[FieldPath, str] = {}
     if file:
@@ -56,6 +59,14 @@ def load(
         path = tuple(dotted.split("."))
         _put(values, path, value, flag)
         origin[path] = flag
+    if (
+        name_for is not None
+        and not _at(values, "metadata", "name")
+        and isinstance(_at(values, "spec", "data", "path"), str)
+    ):
+        path = ("metadata", "name")
+        _put(values, path, name_for(PurePath(_at(values, "spec", "data", "path")).name), "--name")
+        origin[path] = "--name"
     return validate(values, source, origin)
 
 
@@ -123,12 +134,12 @@ def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> st
     path: FieldPath = tuple(detail["loc"])
     where = next((origin[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origin), source.where(path))
     dotted = ".".join(str(part) for part in path)
-    head = f"{where}: {dotted}: "
+    head = f"{where}: {dotted}: " if where else f"{dotted}: "
     if detail["type"] == "extra_forbidden":
         near = nearest(path)
         return f"{head}no such field" + (f", did you mean {near}?" if near else "")
     if detail["type"] == "missing":
-        flag = {"spec.data.path": " (--data)", "spec.data": " (--data)", "metadata.name": " (--name)"}.get(dotted, "")
+        flag = " (--name)" if path[0] == "metadata" else " (--data)" if path[0] == "spec" else ""
         return f"{head}is required{flag}"
     if detail["type"] == "value_error":
         return head + str(detail["ctx"]["error"])
@@ -196,10 +207,14 @@ def _put(values: dict[str, Any], path: FieldPath, value: Any, flag: str) -> None
         here[str(path[-1])] = value
 
 
+def _at(values: Any, *path: str) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
 def _anchor_data_path(values: dict[str, Any], file: Path) -> None:
     """A relative data path in a file is relative to the file, so that the file works from every folder."""
-    spec = values.get("spec")
-    data = spec.get("data") if isinstance(spec, dict) else None
-    path = data.get("path") if isinstance(data, dict) else None
-    if isinstance(spec, dict) and isinstance(data, dict) and isinstance(path, str) and "://" not in path and path:
-        values["spec"] = {**spec, "data": {**data, "path": str(file.parent / Path(path).expanduser())}}
+    path = _at(values, "spec", "data", "path")
+    if isinstance(path, str) and path and "://" not in path:
+        _put(values, ("spec", "data", "path"), str(file.absolute().parent / Path(path).expanduser()), "-f")

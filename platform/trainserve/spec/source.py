@@ -68,8 +68,9 @@ def parse(data: bytes, name: str) -> Source:
             f"{name}:{line}:{column}: byte 0x{data[error.start]:02x} is not UTF-8",
             hint="save the file with encoding UTF-8",
         ) from None
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise SpecError(f"{name}:1:1: the file is empty", hint="see `platform train --dry-run` for a whole spec")
@@ -80,8 +81,13 @@ def parse(data: bytes, name: str) -> Source:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SpecError(f"{name}:{line}: character #x{ord(text[error.position]):04x} is not allowed in YAML") from None
+    except RecursionError:
+        raise SpecError(f"{name}:1:1: nested too deeply to be a spec") from None
+    except (ValueError, OverflowError) as error:  # a date such as 2024-99-99, an integer of a million digits
+        raise SpecError(f"{name}:1:1: a value cannot be read: {error}", hint="quote it") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        if loader is not None:
+            loader.dispose()  # type: ignore[no-untyped-call]
     if not isinstance(value, dict):
         raise SpecError(
             f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}: "
@@ -94,14 +100,11 @@ def parse(data: bytes, name: str) -> Source:
 
 def scalar(text: str) -> Any:
     """A value as a YAML file would read it: `3`, `1e-3`, `true`, `null`, `[0.8, 1]`, else the text itself."""
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        return text if node is None else loader.construct_document(node)  # type: ignore[no-untyped-call]
-    except yaml.YAMLError:
+        value = _Loader(text).get_single_data()  # type: ignore[no-untyped-call]
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+    return text if value is None and text.strip() not in ("null", "~", "Null", "NULL") else value
 
 
 def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source) -> Any:

@@ -1,0 +1,100 @@
+"""The command `platform`: which verbs there are, and how errors end.
+
+A verb's module is imported only when it is used, so that `platform --help` answers at once. stdout is data, stderr is
+talk; exit codes are those of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from trainserve import __version__, errors
+
+# verb -> (module, one line of help); the module holds a click command of the verb's name.
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("trainserve.cli.train", "Train a ResNet on a folder of labelled pictures."),
+    "list": ("trainserve.cli.list_runs", "List runs and what serves."),
+    "status": ("trainserve.cli.status", "Show one run: state, progress, ranks, what happened."),
+    "logs": ("trainserve.cli.logs", "Print what the ranks of a run wrote."),
+    "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
+    "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
+    "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
+    "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
+    "data": ("trainserve.cli.data", "Get example data."),
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only when that verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(VERBS[cmd_name][0])
+        command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in VERBS:
+            near = errors.nearest(args[0], VERBS)
+            raise errors.UserError(
+                f"no such verb {args[0]!r}" + (f", did you mean {near!r}?" if near else ""),
+                hint="platform --help lists the verbs",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="platform")
+def platform_command() -> None:
+    """Train a ResNet on your own pictures across many nodes, package it and serve it.
+
+    \b
+    platform data get digits
+    platform train --nodes 4 --data digits
+    platform serve digits
+    platform predict digits digits/val/3
+    """
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    try:
+        code = platform_command.main(prog_name="platform", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = errors.EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = errors.EXIT_USER
+    except errors.PlatformError as error:
+        code = report(error)
+    except KeyboardInterrupt:
+        code = errors.EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has gone: nothing to tell anybody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = errors.EXIT_OK
+    sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def report(error: errors.PlatformError) -> int:
+    """Print an error the way every verb does, and return its exit code."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(error.message, err=True)
+    if error.hint:
+        click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
+        click.echo(error.hint, err=True)
+    return error.exit_code

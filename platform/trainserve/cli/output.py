@@ -1,0 +1,83 @@
+"""How results are printed: `-o table|json|yaml|name`. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import yaml
+
+FORMATS = ("table", "json", "yaml", "name")
+
+
+def output_option(*formats: str) -> Callable[[Any], Any]:
+    """The option `-o`, with the formats that the verb has (default: all)."""
+    choices = formats or FORMATS
+    return click.option(
+        "-o", "--output", "fmt", type=click.Choice(choices), default=choices[0], show_default=True, help="Format."
+    )
+
+
+def say(text: str) -> None:
+    """Talk: to stderr."""
+    click.echo(text, err=True)
+
+
+def emit(
+    fmt: str,
+    value: Any,
+    *,
+    table: Callable[[], str],
+    names: Sequence[str] = (),
+) -> None:
+    """Print `value` in the format asked for; `table` renders the readable form."""
+    if fmt == "json":
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    elif fmt == "yaml":
+        click.echo(to_yaml(value), nl=False)
+    elif fmt == "name":
+        for name in names:
+            click.echo(name)
+    else:
+        text = table()
+        if text:
+            click.echo(text)
+
+
+def to_yaml(value: Any) -> str:
+    """YAML as people write it: keys in the order given, no anchors."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
+
+
+def columns(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as aligned columns with a heading, as kubectl prints them. An empty string for no rows."""
+    if not rows:
+        return ""
+    heads = list(rows[0])
+    width = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
+    lines = [{head: head.upper() for head in heads}, *rows]
+    return "\n".join("  ".join(line[head].ljust(width[head]) for head in heads).rstrip() for line in lines)
+
+
+def duration(seconds: float | None) -> str:
+    """`42s`, `3m10s`, `2h5m`, `3d4h`; a dash where it is not known."""
+    if seconds is None:
+        return "-"
+    total = max(0, round(seconds))
+    for size, unit, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if total >= size:
+            rest = total % size // below
+            return f"{total // size}{unit}" + (f"{rest}{lower}" if rest else "")
+    return f"{total}s"
+
+
+def percent(share: float | None) -> str:
+    """0.9778 as `97.8%`."""
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,85 @@
+"""The flags of `platform train`, made from the spec's types: one flag a field of data, model and train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import click
+from pydantic.fields import FieldInfo
+
+from trainserve.spec.classifier import DataSpec, ModelSpec, TrainSpec
+from trainserve.spec.load import allowed, fields
+from trainserve.spec.source import FieldPath, scalar
+
+SECTIONS = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec}
+RENAMED = {"spec.data.path": "--data"}
+
+
+def flag_fields() -> dict[str, tuple[str, FieldInfo]]:
+    """Flag -> (dotted field path, its FieldInfo), in the order of the types."""
+    result: dict[str, tuple[str, FieldInfo]] = {}
+    for section, model in SECTIONS.items():
+        for path, info in fields(model, ("spec", section)):
+            dotted = ".".join(str(part) for part in path)
+            result[RENAMED.get(dotted, _kebab(path))] = (dotted, info)
+    return result
+
+
+def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every flag to a click command; values arrive as keyword `spec_flags`: see `given`."""
+    for flag, (dotted, info) in reversed(flag_fields().items()):
+        if info.annotation is bool:
+            option = click.option(f"{flag}/--no-{flag[2:]}", _parameter(flag), default=None, help=_help(info))
+        else:
+            option = click.option(flag, _parameter(flag), metavar=_metavar(info), help=_help(info))
+        command = option(command)
+        assert dotted
+    return command
+
+
+def given(values: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Of a command's keyword arguments, the spec flags that were typed: dotted path -> (flag, value)."""
+    return {
+        dotted: (flag, _value(dotted, values[_parameter(flag)], info))
+        for flag, (dotted, info) in flag_fields().items()
+        if values.get(_parameter(flag)) is not None
+    }
+
+
+def _value(dotted: str, value: Any, info: FieldInfo) -> Any:
+    if not isinstance(value, str) or info.annotation is str:
+        return value
+    parsed = scalar(value)
+    if dotted.endswith("cropScale") and isinstance(parsed, str) and "," in parsed:
+        return [scalar(part.strip()) for part in parsed.split(",")]
+    return parsed
+
+
+def _kebab(path: FieldPath) -> str:
+    word = str(path[-1])
+    return "--" + "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in word)
+
+
+def _parameter(flag: str) -> str:
+    return "spec_" + flag[2:].replace("-", "_")
+
+
+def _metavar(info: FieldInfo) -> str:
+    words = allowed(info)
+    if words.startswith("one of "):
+        return "|".join(words.removeprefix("one of ").split(", "))
+    kinds = {int: "N", float: "X", str: "TEXT", bool: ""}
+    optional = type(None) in get_args(info.annotation)
+    kind = next(k for k in get_args(info.annotation) if k is not type(None)) if optional else info.annotation
+    return {"path": "DIR"}.get(info.alias or "", kinds.get(kind, "LOW,HIGH"))
+
+
+def _help(info: FieldInfo) -> str:
+    default = info.get_default(call_default_factory=True) if not info.is_required() else None
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    if default is None or info.is_required():
+        return info.description or ""
+    if isinstance(default, bool):
+        return f"{info.description} [default: {'yes' if default else 'no'}]"
+    return f"{info.description} [default: {shown}]"

@@ -1,0 +1,96 @@
+"""`platform train`: from flags or a file to a finished run, its bundle and its archive."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainserve.cli.follow import follow
+from trainserve.cli.output import emit, output_option, say, to_yaml
+from trainserve.cli.spec_flags import given, spec_options
+from trainserve.errors import UserError
+from trainserve.kube import names
+from trainserve.kube.job import training_job
+from trainserve.local import rundir, start
+from trainserve.spec.classifier import Classifier
+from trainserve.spec.load import load
+from trainserve.train import imagefolder
+
+
+@click.command("train", short_help="Train a ResNet on a folder of labelled pictures.")
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file.")
+@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="Set any field, e.g. serve.topK=3. Repeats.")
+@click.option("--name", help="Name of the run. [default: from the data folder, numbered if taken]")
+@click.option("--resume", metavar="RUN", help="Go on with a run that was cancelled, interrupted or failed.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
+@click.option("--dry-run", is_flag=True, help="Print the very objects that would be created, and change nothing.")
+@output_option("table", "json", "yaml", "name")
+@spec_options
+def train_command(
+    file: Path | None,
+    sets: tuple[str, ...],
+    name: str | None,
+    resume: str | None,
+    detach: bool,
+    dry_run: bool,
+    fmt: str,
+    **spec_flags: Any,
+) -> int:
+    """Train a ResNet on a folder of labelled pictures, on as many nodes as asked for.
+
+    Flags win over --set, --set over the file, the file over defaults. Ctrl-C checkpoints and stops; the run can be
+    resumed. Exit status: 0 succeeded, 1 the run failed, 2 and 65 the input is wrong, 3 the machine is, 130 Ctrl-C.
+    """
+    flags = given(spec_flags)
+    if resume is not None:
+        mixed = [*(["-f"] if file else []), *(["--set"] if sets else []), *(["--name"] if name else [])]
+        mixed += [flag for flag, _ in flags.values()]
+        if mixed:
+            raise UserError(
+                f"--resume {resume} goes on with the spec of the run; it cannot be mixed with {', '.join(mixed)}",
+                hint="start a new run to train with other values",
+            )
+        return _resume(resume, detach=detach, dry_run=dry_run, fmt=fmt)
+    if name is not None:
+        flags["metadata.name"] = ("--name", name)
+    if "spec.data.path" in flags:
+        flag, path = flags["spec.data.path"]
+        flags["spec.data.path"] = (flag, str(Path(path).expanduser().absolute()) if path else path)
+    classifier = load(file, sets, flags, name_for=rundir.free_name)
+    if dry_run:
+        job = _job(classifier, rundir.home() / "runs" / classifier.metadata.name)
+        documents = [classifier.model_dump(mode="json", by_alias=True, exclude_none=True), job]
+        emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=_names(job))
+        return 0
+    listing = imagefolder.scan(classifier.spec.data, seed=classifier.spec.train.seed)
+    checked = imagefolder.check(listing, classifier.spec.data, progress=sys.stderr.isatty())
+    for notice in [*listing.notices, *checked.notices]:
+        say(notice)
+    run = rundir.create(classifier.metadata.name)
+    run.write_spec(to_yaml(classifier.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    checked.store(run.output)
+    run.write_job(_job(classifier, run.path))
+    return _go(run, classifier.spec.train.nodes, detach=detach, fmt=fmt)
+
+
+def _job(classifier: Classifier, run: Path) -> Manifest:
+    return training_job(
+        classifier,
+        namespace=names.LOCAL_NAMESPACE,
+        output=str(run / "output"),
+        python=sys.executable,
+        image="localhost/trainserve:local",
+        local=True,
+    )
+
+
+def _go(run: RunDir, *, resume: bool, detach: bool, fmt: str) -> int:
+    start.start(run, resume=resume, detach=detach)
+    if detach:
+        say(f"{run.name} runs in the background\n  platform logs -f {run.name}\n  platform status {run.name}")
+        emit(fmt, {"name": run.name, "state": run.state()}, table=lambda: "", names=[run.name])
+        return 0
+    return follow(run, fmt)

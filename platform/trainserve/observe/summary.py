@@ -1,0 +1,88 @@
+"""One run in a few numbers, from its job object and its events; the same words for `list`, `status` and `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, TypedDict
+
+from trainserve.kube import names
+from trainserve.observe.events import Event
+
+
+class Summary(TypedDict):
+    """What `platform list` and `status` show. Unknown values are None; times are unix seconds."""
+
+    name: str
+    state: str
+    nodes: int
+    created: float | None
+    epoch: int | None
+    epochs: int | None
+    step: int | None
+    steps: int | None
+    loss: float | None
+    top1: float | None  # of the newest validation, 0 to 1
+    imagesPerSecond: float | None
+    etaSeconds: float | None
+    restarts: int
+    message: str  # of the newest condition
+    bundle: str | None
+    archive: str | None
+
+
+def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Iterable[Event]) -> Summary:
+    """Fold a run's events over its job. `state` is the run's, which knows about dead supervisors."""
+    job = job or {}
+    status = job.get("status", {})
+    conditions = status.get("conditions") or []
+    summary = Summary(
+        name=name,
+        state=state,
+        nodes=nodes(job),
+        created=unix_time(job.get("metadata", {}).get("creationTimestamp")),
+        epoch=None,
+        epochs=None,
+        step=None,
+        steps=None,
+        loss=None,
+        top1=None,
+        imagesPerSecond=None,
+        etaSeconds=None,
+        restarts=status.get("restarts", 0),
+        message=conditions[-1].get("message", "") if conditions else "",
+        bundle=None,
+        archive=None,
+    )
+    for event in run_events:
+        match event["kind"]:
+            case "start":
+                summary["epochs"] = event.get("epochs")
+                summary["steps"] = event.get("epochs", 0) * event.get("stepsPerEpoch", 0)
+            case "resume" | "step":
+                summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
+                summary["loss"] = event.get("loss", summary["loss"])
+                summary["imagesPerSecond"] = event.get("imagesPerSecond", summary["imagesPerSecond"])
+                summary["etaSeconds"] = event.get("etaSeconds", summary["etaSeconds"])
+            case "epoch":
+                summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
+                summary["top1"] = event.get("top1")
+            case "done":
+                summary["top1"] = event.get("top1", summary["top1"])
+                summary["bundle"], summary["archive"] = event.get("bundle"), event.get("archive")
+            case _:
+                pass
+    if state != names.RUNNING:
+        summary["etaSeconds"] = None
+    return summary
+
+
+def nodes(job: dict[str, Any]) -> int:
+    """Number of replicas of a PyTorchJob, all types together."""
+    replicas = job.get("spec", {}).get("pytorchReplicaSpecs", {})
+    return sum(spec.get("replicas", 1) for spec in replicas.values())
+
+
+def unix_time(timestamp: str | None) -> float | None:
+    """A Kubernetes timestamp as unix seconds."""
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None

@@ -1,0 +1,172 @@
+"""A bundle: the folder a run leaves, from which every package is made.
+
+weights.safetensors   torchvision's state_dict keys
+preprocess.py         the code that made the tensors, byte for byte (train/preprocess.py)
+architecture.py       the code that builds the network (train/architecture.py)
+model.json            description.py; the sha256 of every other file
+golden/               a few pictures and expected.json, the logits that training's machine computed for them
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainserve.errors import DataError, UserError
+from trainserve.package import description
+from trainserve.package.description import EXPECTED, GOLDEN, MODEL_JSON, WEIGHTS, Golden, ModelDescription
+from trainserve.package.publish import new_folder, sha256_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainserve.train.checkpoint import Checkpoint
+    from trainserve.train.preprocess import Preprocessing
+
+GOLDEN_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk, whole and unaltered when `read_bundle` returned it."""
+
+    path: Path
+    description: ModelDescription
+    golden: tuple[Golden, ...]
+
+
+def write_bundle(
+    checkpoint: Checkpoint, samples: Sequence[Path], destination: Path, lineage: Mapping[str, Any]
+) -> Path:
+    """Write the bundle of a checkpoint to `destination`, replacing what is there, and return its path.
+
+    `samples` are pictures to choose golden ones from, evenly over the sequence (sorted by class it covers many).
+    Raises DataError when none of them can be read.
+    """
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    preprocessing = checkpoint.preprocessing
+    code = {name: _train_source(name) for name in (description.PREPROCESS, description.ARCHITECTURE)}
+    with new_folder(destination) as folder:
+        save_file(weights, folder / WEIGHTS)
+        for name, source in code.items():
+            (folder / name).write_bytes(source)
+        (folder / GOLDEN).mkdir()
+        model = _eager(checkpoint.arch, checkpoint.stem, len(checkpoint.classes), weights)
+        golden = _write_golden(folder / GOLDEN, samples, model, preprocessing, checkpoint.classes)
+        values = [item.model_dump(by_alias=True) for item in golden]
+        (folder / EXPECTED).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        model_json = ModelDescription.model_validate(
+            {
+                "arch": checkpoint.arch,
+                "stem": checkpoint.stem,
+                "classes": list(checkpoint.classes),
+                "preprocessing": preprocessing.to_dict(),
+                "metrics": dict(checkpoint.metrics),
+                "lineage": dict(lineage),
+                "serve": checkpoint.classifier.spec.serve,
+                "digests": {file: sha256_of(folder / file) for file in files},
+            }
+        )
+        (folder / MODEL_JSON).write_bytes(model_json.to_json())
+    return destination
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle. Raises UserError for a folder that is none, is torn or was altered."""
+    hint = "a finished run has its bundle in output/bundle"
+    if not path.is_dir():
+        raise UserError(f"{path}: no such bundle folder" if not path.exists() else f"{path}: not a folder", hint=hint)
+    if not (path / MODEL_JSON).is_file():
+        raise UserError(f"{path}: not a bundle: it has no {MODEL_JSON}", hint=hint)
+    model = description.parse((path / MODEL_JSON).read_bytes(), str(path / MODEL_JSON))
+    for file, digest in model.digests.items():
+        if not _inside(file):
+            raise UserError(f"{path / MODEL_JSON}: digests name {file!r}, which is outside the bundle")
+        if not (path / file).is_file():
+            raise UserError(
+                f"{path}: torn bundle: {file} is missing", hint="resume the run; it writes the bundle again"
+            )
+        if sha256_of(path / file) != digest:
+            raise UserError(
+                f"{path / file}: altered: its sha256 is not that in {MODEL_JSON}",
+                hint="resume the run; it writes the bundle again",
+            )
+    golden = description.parse_expected((path / EXPECTED).read_bytes(), str(path / EXPECTED))
+    for item in golden:
+        if f"{GOLDEN}/{item.file}" not in model.digests or len(item.logits) != len(model.classes):
+            raise UserError(f"{path / EXPECTED}: {item.file} does not fit {MODEL_JSON}", hint="package the run again")
+    return Bundle(path, model, tuple(golden))
+
+
+def _inside(file: str) -> bool:
+    parts = Path(file).parts
+    return not Path(file).is_absolute() and ".." not in parts and file == "/".join(parts)
+
+
+def _train_source(name: str) -> bytes:
+    from importlib import resources
+
+    return (resources.files("trainserve.train") / name).read_bytes()
+
+
+def _eager(arch: str, stem: str, num_classes: int, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """The network in fp32 on the CPU, in evaluation mode."""
+    from trainserve.train.architecture import build
+
+    model = build(arch, num_classes, stem)
+    model.load_state_dict(weights, strict=True)
+    return model.float().eval()
+
+
+def _write_golden(
+    folder: Path,
+    samples: Sequence[Path],
+    model: torch.nn.Module,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+) -> list[Golden]:
+    """Copy up to GOLDEN_PICTURES readable samples to `folder` and compute their logits."""
+    import torch
+
+    from trainserve.train.preprocess import PictureError, preprocess
+
+    golden: list[Golden] = []
+    reasons: list[str] = []
+    for sample in _spread(samples):
+        try:
+            data = sample.read_bytes()
+            images = preprocess(data, preprocessing).unsqueeze(0)
+        except (OSError, PictureError) as error:  # with skipBad such pictures are known and left out
+            reasons.append(f"{sample}: {error}")
+            continue
+        with torch.inference_mode():
+            logits = model(images)[0]
+        name = f"{len(golden):02d}{_suffix(sample)}"
+        (folder / name).write_bytes(data)
+        winner = classes[int(logits.argmax())]
+        golden.append(Golden.model_validate({"file": name, "logits": logits.tolist(), "class": winner}))
+        if len(golden) == GOLDEN_PICTURES:
+            break
+    if not golden:
+        first = reasons[0] if reasons else "no sample was given"
+        raise DataError(f"no picture for the bundle's self-test can be read; {first}")
+    return golden
+
+
+def _spread(samples: Sequence[Path]) -> list[Path]:
+    """All samples, those at even distances first."""
+    count = min(GOLDEN_PICTURES, len(samples))
+    first = [samples[index * len(samples) // count] for index in range(count)]
+    chosen = set(first)
+    return first + [sample for sample in samples if sample not in chosen]
+
+
+def _suffix(sample: Path) -> str:
+    suffix = sample.suffix.lower()
+    return suffix if suffix[1:].isascii() and suffix[1:].isalnum() else ".picture"

@@ -1,0 +1,193 @@
+"""A .mar: a bundle, the handler and its settings in one file for TorchServe.
+
+Packed by torch-model-archiver, then normalised, so that it is a pure function of bundle, handler, name, version and
+settings: two builds have one sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.package import archive, description
+from trainserve.package.bundle import read_bundle
+from trainserve.package.description import ARCHITECTURE, EXPECTED, GOLDEN, MODEL_JSON, PREPROCESS, WEIGHTS, Golden
+from trainserve.package.handler_source import HANDLER, handler_source
+from trainserve.package.publish import sha256_of, sync_folder
+from trainserve.package.settings import model_config
+from trainserve.spec.classifier import ServeSpec
+
+CONFIG = "model-config.yaml"
+INDEX_TO_NAME = "index_to_name.json"
+# What torch-model-archiver and TorchServe's URLs take; a leading dot or dash would be a hidden file or an option.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as main; main()"
+
+
+@dataclass(frozen=True)
+class MarInfo:
+    """What is in a .mar of ours."""
+
+    path: Path
+    name: str
+    version: str
+    description: description.ModelDescription
+    golden: tuple[Golden, ...]
+
+    def golden_picture(self, golden: Golden) -> bytes:
+        """The bytes of one of the golden pictures."""
+        with zipfile.ZipFile(self.path) as source:
+            return source.read(f"{GOLDEN}/{golden.file}")
+
+
+def check_name(name: str) -> str:
+    """`name`, if a model may be called so. Raises UserError."""
+    return _check(name, "model name")
+
+
+def check_version(version: str) -> str:
+    """`version`, if a model may have it; it stays the text it is ("1.10" is not "1.1"). Raises UserError."""
+    return _check(version, "model version")
+
+
+def _check(text: str, what: str) -> str:
+    if NAME.fullmatch(text) is None or ".." in text:
+        raise UserError(f"{what} {text!r}: allowed are letters, digits, `_`, `.` and `-`, at most 128, and no `..`")
+    return text
+
+
+def build_mar(
+    bundle: Path, destination: Path, *, name: str, version: str = "1.0", serve: ServeSpec | None = None
+) -> str:
+    """Pack the bundle in folder `bundle` as the file `destination` and return its sha256.
+
+    `serve` replaces the bundle's own settings. Raises UserError for a wrong bundle, name or version, and
+    EnvironmentProblem when torch-model-archiver is missing or fails.
+    """
+    check_name(name)
+    check_version(version)
+    if destination.is_dir():
+        raise UserError(f"{destination}: is a folder; give a file such as {destination / name}.mar")
+    source = read_bundle(bundle)
+    handler = handler_source()
+    digests = {**source.description.digests, HANDLER: hashlib.sha256(handler).hexdigest()}
+    settings = serve or source.description.serve
+    model = source.description.model_copy(update={"serve": settings, "digests": digests})
+    index_to_name = {str(index): label for index, label in enumerate(model.classes)}
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: the archiver removes $TMPDIR/<model name>, whatever is in it, and splits paths at commas,
+    # so it gets relative names only.
+    with tempfile.TemporaryDirectory(prefix=".mar-", dir=destination.parent) as work:
+        folder = Path(work)
+        for sub in ("extra", "temporary", "out"):
+            (folder / sub).mkdir()
+        (folder / HANDLER).write_bytes(handler)
+        (folder / CONFIG).write_text(model_config(settings), encoding="utf-8")
+        (folder / "extra" / MODEL_JSON).write_bytes(model.to_json())
+        (folder / "extra" / INDEX_TO_NAME).write_text(
+            json.dumps(index_to_name, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        for file in source.description.digests:
+            target = folder / file if file == WEIGHTS else folder / "extra" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((bundle / file).read_bytes())
+        _run_archiver(folder, name, version)
+        files = archive.entries(folder / "out" / f"{name}.mar")
+        files[archive.MANIFEST] = archive.normalised_manifest(files[archive.MANIFEST])
+        packed = folder / "packed.mar"
+        archive.write(files, packed)
+        with packed.open("rb") as stream:
+            os.fsync(stream.fileno())
+        digest = sha256_of(packed)
+        packed.replace(destination)
+    sync_folder(destination.parent)
+    return digest
+
+
+def _run_archiver(folder: Path, name: str, version: str) -> None:
+    command = [sys.executable, "-c", ARCHIVER, "--model-name", name, "--version", version, "--handler", HANDLER]
+    command += ["--serialized-file", WEIGHTS, "--extra-files", "extra", "--config-file", CONFIG]
+    command += ["--archive-format", "zip-store", "--export-path", "out"]
+    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        missing = "No module named 'model_archiver'" in done.stderr
+        hint = "pip install 'trainserve[train]'" if missing else None
+        raise EnvironmentProblem(f"torch-model-archiver failed: {last}", hint=hint)
+
+
+def read_mar(path: Path) -> MarInfo:
+    """What is in the .mar at `path`, every digest verified, nothing extracted.
+
+    Raises UserError for a file that is missing, no zip, truncated, another kind of archive, or altered.
+    """
+    hint = "make one with `platform package RUN -o FILE.mar`"
+    if not path.exists():
+        raise UserError(f"{path}: no such file", hint=hint)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a .mar", hint=hint)
+    try:
+        with zipfile.ZipFile(path) as source:
+            return _read(path, source)
+    except zipfile.BadZipFile as error:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: empty file, not a .mar", hint=hint) from None
+        with path.open("rb") as stream:
+            cut = stream.read(4) == b"PK\x03\x04"
+        kind = "a truncated or damaged .mar" if cut else "not a .mar (which is a zip file)"
+        raise UserError(f"{path}: {kind}: {error}", hint=hint) from None
+    except PermissionError as error:
+        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path, source: zipfile.ZipFile) -> MarInfo:
+    hint = "make one with `platform package RUN -o FILE.mar`"
+    names = set()
+    for item in source.infolist():
+        name = item.filename
+        if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
+            raise UserError(f"{path}: refused: it holds a file named {name!r}, which would leave its folder")
+        if item.flag_bits & 0x1:
+            raise UserError(f"{path}: refused: {name} is encrypted", hint=hint)
+        names.add(name)
+    if archive.MANIFEST not in names:
+        raise UserError(f"{path}: a zip file, but not a .mar: it has no {archive.MANIFEST}", hint=hint)
+    missing = sorted({MODEL_JSON, WEIGHTS, PREPROCESS, ARCHITECTURE, EXPECTED, HANDLER, CONFIG} - names)
+    if missing:
+        raise UserError(f"{path}: a .mar, but not one that this platform packed: it has no {missing[0]}", hint=hint)
+    name, version = _identity(path, source.read(archive.MANIFEST))
+    model = description.parse(source.read(MODEL_JSON), f"{path}!{MODEL_JSON}")
+    for file, digest in model.digests.items():
+        if file not in names:
+            raise UserError(f"{path}: incomplete: {file} is missing", hint=hint)
+        with source.open(file) as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:  # type: ignore[arg-type]
+                raise UserError(f"{path}: {file} was altered after packing", hint=hint)
+    golden = description.parse_expected(source.read(EXPECTED), f"{path}!{EXPECTED}")
+    for entry in golden:
+        if f"{GOLDEN}/{entry.file}" not in names:
+            raise UserError(f"{path}: incomplete: {GOLDEN}/{entry.file} is missing", hint=hint)
+    return MarInfo(path, name, version, model, tuple(golden))
+
+
+def _identity(path: Path, manifest: bytes) -> tuple[str, str]:
+    """Model name and version of a manifest."""
+    try:
+        model = json.loads(manifest)["model"]
+        name, version = model["modelName"], model["modelVersion"]
+        handler = model["handler"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: {archive.MANIFEST} names no model, version and handler") from None
+    if not isinstance(name, str) or not isinstance(version, str) or handler != HANDLER:
+        raise UserError(f"{path}: a .mar, but not one that this platform packed: its handler is {handler!r}")
+    return check_name(name), check_version(version)

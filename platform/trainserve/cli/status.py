@@ -63,7 +63,7 @@ def _pod(pod: dict[str, Any]) -> dict[str, Any]:
     return {
         "pod": pod["metadata"]["name"],
         "phase": "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "Pending"),
-        "exit": "" if "exitCode" not in ended else ended["exitCode"],
+        "exit": ended.get("exitCode", ""),
         "reason": status.get("reason") or ended.get("reason") or waiting.get("reason") or "",
     }
 

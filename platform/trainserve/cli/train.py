@@ -13,8 +13,10 @@ from trainserve.cli.output import emit, output_option, say, to_yaml
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.errors import UserError
 from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
 from trainserve.local import rundir, start
+from trainserve.local.rundir import RunDir
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
 from trainserve.train import imagefolder
@@ -61,19 +63,26 @@ def train_command(
         flags["spec.data.path"] = (flag, str(Path(path).expanduser().absolute()) if path else path)
     classifier = load(file, sets, flags, name_for=rundir.free_name)
     if dry_run:
-        job = _job(classifier, rundir.home() / "runs" / classifier.metadata.name)
-        documents = [classifier.model_dump(mode="json", by_alias=True, exclude_none=True), job]
-        emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=_names(job))
+        run = classifier.metadata.name
+        job = _job(classifier, rundir.home() / "runs" / run)
+        documents = [_document(classifier), job]
+        objects = [f"classifier/{run}", f"pytorchjob/{run}"]
+        emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
         return 0
     listing = imagefolder.scan(classifier.spec.data, seed=classifier.spec.train.seed)
     checked = imagefolder.check(listing, classifier.spec.data, progress=sys.stderr.isatty())
     for notice in [*listing.notices, *checked.notices]:
         say(notice)
     run = rundir.create(classifier.metadata.name)
-    run.write_spec(to_yaml(classifier.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    run.write_spec(to_yaml(_document(classifier)))
     checked.store(run.output)
     run.write_job(_job(classifier, run.path))
-    return _go(run, classifier.spec.train.nodes, detach=detach, fmt=fmt)
+    return _go(run, resume=False, detach=detach, fmt=fmt)
+
+
+def _document(classifier: Classifier) -> Manifest:
+    document: Manifest = classifier.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return document
 
 
 def _job(classifier: Classifier, run: Path) -> Manifest:
@@ -81,6 +90,7 @@ def _job(classifier: Classifier, run: Path) -> Manifest:
         classifier,
         namespace=names.LOCAL_NAMESPACE,
         output=str(run / "output"),
+        data_path=classifier.spec.data.path,
         python=sys.executable,
         image="localhost/trainserve:local",
         local=True,
@@ -88,9 +98,28 @@ def _job(classifier: Classifier, run: Path) -> Manifest:
 
 
 def _go(run: RunDir, *, resume: bool, detach: bool, fmt: str) -> int:
+    # Of a resumed run only the new events are shown.
+    offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     start.start(run, resume=resume, detach=detach)
     if detach:
-        say(f"{run.name} runs in the background\n  platform logs -f {run.name}\n  platform status {run.name}")
+        say(f"{run.name} runs in the background:\n  platform logs -f {run.name}\n  platform status {run.name}")
         emit(fmt, {"name": run.name, "state": run.state()}, table=lambda: "", names=[run.name])
         return 0
-    return follow(run, fmt)
+    return follow(run, fmt, offset=offset)
+
+
+def _resume(name: str, *, detach: bool, dry_run: bool, fmt: str) -> int:
+    run = rundir.open_run(name)
+    state = run.state()
+    if run.alive():
+        raise UserError(f"run {run.name!r} is going on: {state}", hint=f"platform status {run.name}")
+    if state == names.SUCCEEDED:
+        raise UserError(
+            f"run {run.name!r} has succeeded; there is nothing to resume",
+            hint=f"platform serve {run.name}, or train again under another --name",
+        )
+    if dry_run:
+        job = run.job() or run.read_job()
+        emit(fmt, job, table=lambda: to_yaml(job).rstrip(), names=[run.name])
+        return 0
+    return _go(run, resume=True, detach=detach, fmt=fmt)

@@ -6,7 +6,6 @@ the value and what is allowed.
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from trainserve import errors
 from trainserve.errors import SpecError
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
@@ -162,9 +162,8 @@ def nearest(path: FieldPath) -> str | None:
         return ".".join(min(same, key=lambda leaf: (leaf not in siblings, len(leaf))))
     for pool in (siblings, candidates):
         words = {_plain(leaf[-1]): leaf for leaf in reversed(pool)}
-        close = difflib.get_close_matches(wanted, words, n=1, cutoff=0.6)
-        if close:
-            return ".".join(words[close[0]])
+        if close := errors.nearest(wanted, words):
+            return ".".join(words[close])
     return None
 
 

@@ -87,7 +87,7 @@ def parse(data: bytes, name: str) -> Source:
         raise SpecError(f"{name}:1:1: a value cannot be read: {error}", hint="quote it") from None
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     if not isinstance(value, dict):
         raise SpecError(
             f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}: "
@@ -101,7 +101,7 @@ def parse(data: bytes, name: str) -> Source:
 def scalar(text: str) -> Any:
     """A value as a YAML file would read it: `3`, `1e-3`, `true`, `null`, `[0.8, 1]`, else the text itself."""
     try:
-        value = _Loader(text).get_single_data()  # type: ignore[no-untyped-call]
+        value = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError):
         return text
     return text if value is None and text.strip() not in ("null", "~", "Null", "NULL") else value
@@ -124,7 +124,7 @@ def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source) -> 
         return result
     if isinstance(node, SequenceNode):
         return [_construct(loader, child, (*path, index), source) for index, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)
 
 
 def _position(node: Node) -> tuple[int, int]:

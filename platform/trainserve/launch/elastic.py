@@ -1,0 +1,101 @@
+"""The agent of one node in an elastic job (PET_NNODES `min:max`): torch's own agent, with our exit codes and message.
+
+torch's rendezvous decides who takes part and restarts ranks in place (PET_MAX_RESTARTS); what is ours is the end:
+torchrun ends with 1 whatever its ranks did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, UserError
+from trainserve.kube import names
+from trainserve.launch import agent, cgroup, layout, lifeline, termination
+
+log = logging.getLogger(__name__)
+
+STOP_S = 24 * 3600  # how long torch may wait for ranks after SIGTERM: the kubelet's grace period comes first
+
+
+def run(program: Sequence[str]) -> int:
+    """As `agent.run`, for an elastic job. Raises UserError for a wrong environment."""
+    lifeline.watch()
+    os.environ.pop(names.ENV_LIFELINE_FD, None)  # torch starts ranks without inherited descriptors
+    cores = cgroup.cores()
+    config = launch_config(os.environ, cores=cores)
+    share = cores // (config.nproc_per_node * layout.number(os.environ, names.ENV_HOST_NODES, 1, at_least=1))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+    killed_before = cgroup.oom_kills() or 0
+    try:
+        elastic_launch(config, sys.executable)("-u", *program)
+    except SignalException as stopped:
+        log.info("stopped by %s", stopped.sigval.name)
+        return 128 + int(stopped.sigval)
+    except ChildFailedError as failed:
+        first = first_failure(failed)
+        oom_kills = max(0, (cgroup.oom_kills() or 0) - killed_before)
+        log.error("%s", termination.cause(first, oom_kills))
+        termination.write(termination.encode(first, oom_kills))
+        return first.code
+    return EXIT_OK
+
+
+def first_failure(failed: ChildFailedError) -> termination.Failure:
+    """Whole seconds are what torch reports: among ranks of one second those that lost a peer come last."""
+    failures = [
+        termination.failure(rank, what.exitcode, what.timestamp, Path(what.error_file))
+        for rank, what in failed.failures.items()
+    ]
+    failures.sort(key=lambda what: (what.time, what.code == EXIT_PEER_LOST, what.signal == "SIGTERM", what.rank))
+    first = termination.first(failures)
+    assert first is not None, "ChildFailedError has at least one failure"
+    return first
+
+
+def launch_config(env: Mapping[str, str], *, cores: int) -> LaunchConfig:
+    """The PET_* variables as torchrun reads them (docs.pytorch.org/docs/stable/elastic/run.html)."""
+    low, _, high = env[names.ENV_PET_NNODES].partition(":")
+    if not (low.isdigit() and high.isdigit() and 1 <= int(low) <= int(high)):
+        raise UserError(
+            f"{names.ENV_PET_NNODES}={env[names.ENV_PET_NNODES]!r} is not `min:max` with 1 <= min <= max",
+            hint="elasticPolicy.minReplicas and maxReplicas set it",
+        )
+    standalone = names.ENV_PET_STANDALONE in env
+    endpoint = "localhost:0" if standalone else env.get(names.ENV_PET_RDZV_ENDPOINT, "")
+    if not endpoint:
+        raise UserError(
+            f"{names.ENV_PET_RDZV_ENDPOINT} is not set, but an elastic job must meet somewhere",
+            hint="the PyTorchJob controller sets it to <host>:<port> of worker 0",
+        )
+    return LaunchConfig(
+        min_nodes=int(low),
+        max_nodes=int(high),
+        nproc_per_node=layout.processes(env, cores=cores, gpus=agent.visible_gpus),
+        run_id=env.get(names.ENV_PET_RDZV_ID) or env.get(names.ENV_JOB_UID) or "none",
+        rdzv_endpoint=endpoint,
+        rdzv_backend="c10d" if standalone else env.get(names.ENV_PET_RDZV_BACKEND) or "c10d",
+        rdzv_configs=rendezvous_options(env.get(names.ENV_PET_RDZV_CONF, "")),
+        max_restarts=layout.number(env, names.ENV_PET_MAX_RESTARTS, 0, at_least=0),
+        local_addr=layout.LOOPBACK if standalone else None,
+        shutdown_timeout=STOP_S,
+    )
+
+
+def rendezvous_options(text: str) -> dict[str, Any]:
+    """`k=v,k=v` as a dict. Raises UserError for an entry that is no pair."""
+    options: dict[str, Any] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        key, separator, value = entry.partition("=")
+        if not separator or not key.strip():
+            raise UserError(f"{names.ENV_PET_RDZV_CONF}={text!r}: {entry!r} is not `key=value`")
+        options[key.strip()] = value.strip()
+    return options

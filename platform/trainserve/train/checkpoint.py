@@ -1,0 +1,256 @@
+"""A checkpoint rebuilds everything, and is on disk wholly or not at all.
+
+    checkpoints/step-00000042/state.pt     weights, optimizer, scaler, random state, position
+    checkpoints/step-00000042/meta.json    sha256 of state.pt, network, classes, metrics, spec
+    checkpoints/best.json                  {"checkpoint": "step-00000042", "top1": 0.97}
+
+A folder is filled under a temporary name, fsynced, then renamed. Only rank 0 calls this module's reading and writing
+functions; the other ranks get the state by broadcast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainserve.errors import EnvironmentProblem, SpecError
+from trainserve.train.files import fsync_folder, write_json
+from trainserve.train.preprocess import Preprocessing
+
+FORMAT = 1
+FOLDER = "checkpoints"
+PREFIX = "step-"
+UNFINISHED = ".unfinished-"  # being written, or being deleted: never read, removed when seen
+
+
+@dataclass
+class Checkpoint:
+    """Everything of a run at one step. Tensors are on the CPU."""
+
+    weights: dict[str, torch.Tensor]  # torchvision's state_dict keys
+    arch: str
+    stem: str
+    image_size: int  # px
+    classes: list[str]  # folder names, in the order of the logits
+    preprocessing: Preprocessing
+    classifier: dict[str, Any]  # the resolved Classifier, as JSON
+    data_digest: str  # of the names of the training and validation pictures
+    step: int  # optimizer steps done; with the seed this is the sampler's and the schedule's position too
+    steps_per_epoch: int
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation: valLoss, top1, top5, trainLoss
+    best: dict[str, Any] | None = None  # {"checkpoint": folder name, "top1": float} of the best validation so far
+    epoch_sums: list[float] = field(default_factory=list)  # the unfinished epoch's training sums over all ranks
+    seconds: float = 0.0  # trained so far, over all generations
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    rng: torch.Tensor | None = None  # torch's CPU generator of rank 0
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def name(self) -> str:
+        return folder_name(self.step)
+
+
+STATE_FIELDS = ("weights", "optimizer", "scaler", "rng")
+META_FIELDS = (
+    "arch", "stem", "image_size", "classes", "classifier", "data_digest", "step", "steps_per_epoch", "metrics", "best",
+    "epoch_sums", "seconds",
+)  # fmt: skip
+
+
+def folder_name(step: int) -> str:
+    return f"{PREFIX}{step:08d}"
+
+
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) of names, types, shapes and bits of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(checkpoint: Checkpoint, output: Path, *, keep_last: int, is_best: bool) -> Path:
+    """Write the checkpoint, point `best.json` at it if it is the best, delete all but the newest `keep_last` and the best.
+
+    Raises EnvironmentProblem when the disk is full or refuses; older checkpoints are untouched then.
+    """
+    folder = output / FOLDER
+    final = folder / checkpoint.name
+    temporary = folder / f"{UNFINISHED}{checkpoint.name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(checkpoint, temporary)
+        if final.exists():  # the same step again, after a resume from an older one
+            _delete(final)
+        temporary.rename(final)
+        fsync_folder(folder)
+        if is_best:
+            write_json(folder / "best.json", {"checkpoint": final.name, **checkpoint.metrics})
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise EnvironmentProblem(
+            f"checkpoint of step {checkpoint.step} could not be written to {folder}: {error.strerror or error}",
+            hint="free some space there; the run goes on from its last whole checkpoint with --resume",
+        ) from error
+    best = None if checkpoint.best is None else checkpoint.best["checkpoint"]
+    for old in _steps(folder)[keep_last:]:
+        if old.name != best:
+            _delete(old)
+    return final
+
+
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    state = folder / "state.pt"
+    with state.open("wb") as file:
+        torch.save({name: getattr(checkpoint, name) for name in STATE_FIELDS}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    meta = {name: getattr(checkpoint, name) for name in META_FIELDS}
+    meta |= {
+        "format": FORMAT,
+        "preprocessing": checkpoint.preprocessing.to_dict(),
+        "sha256": _sha256(state),
+        "bytes": state.stat().st_size,
+    }
+    write_json(folder / "meta.json", meta)
+    fsync_folder(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Never leaves half a checkpoint under its own name."""
+    doomed = folder.with_name(f"{UNFINISHED}{folder.name}.deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def latest(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint, or None where there is none.
+
+    Torn ones are reported through `notice` and passed over; leftovers of an interrupted write are removed.
+    """
+    folder = output / FOLDER
+    torn = 0
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for candidate in _steps(folder):
+        try:
+            checkpoint = load(candidate)
+        except TornCheckpoint as error:
+            torn += 1
+            notice(f"checkpoint {candidate.name} is torn ({error}) and is passed over")
+            continue
+        return checkpoint
+    if torn:
+        notice(f"none of the {torn} checkpoints in {folder} is whole: training starts again from step 0")
+    return None
+
+
+class TornCheckpoint(Exception):
+    """Not all of a checkpoint is there; the message says what is missing."""
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read and verify one checkpoint. Raises TornCheckpoint."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        wanted, version = meta.pop("sha256"), meta.pop("format")
+        size = meta.pop("bytes")
+    except (OSError, ValueError, KeyError) as error:
+        raise TornCheckpoint(f"meta.json cannot be read: {error or type(error).__name__}") from error
+    if version != FORMAT:
+        raise TornCheckpoint(f"format {version}, this version reads {FORMAT}")
+    state = folder / "state.pt"
+    try:
+        found = state.stat().st_size
+        if found != size:
+            raise TornCheckpoint(f"state.pt has {found} bytes of {size}")
+        if _sha256(state) != wanted:
+            raise TornCheckpoint("state.pt does not have the sha256 that meta.json says")
+        tensors = torch.load(state, map_location="cpu", weights_only=True)
+        meta["preprocessing"] = Preprocessing.from_dict(meta["preprocessing"])
+        return Checkpoint(**meta, **tensors)
+    except OSError as error:
+        raise TornCheckpoint(f"state.pt cannot be read: {error.strerror or error}") from error
+    except (KeyError, TypeError) as error:  # a field more or less: written by a version with other fields
+        raise TornCheckpoint(f"its fields are not this version's: {error}") from error
+
+
+def load_best(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint with the best validation top-1, by `best.json`; the newest whole one if that one is gone."""
+    folder = output / FOLDER
+    try:
+        name = json.loads((folder / "best.json").read_bytes())["checkpoint"]
+        return load(folder / str(name))
+    except (OSError, ValueError, KeyError, TornCheckpoint) as error:
+        notice(f"the best checkpoint cannot be read ({error}); the newest whole one is taken")
+    return latest(output, notice)
+
+
+def check_matches(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint of another network, class list, batch or data set.
+
+    `wanted` holds some of: arch, stem, image_size, classes, batch_size, seed, data_digest. Raises SpecError.
+    """
+    train = checkpoint.classifier["spec"]["train"]
+    found = {
+        "arch": checkpoint.arch,
+        "stem": checkpoint.stem,
+        "image_size": checkpoint.image_size,
+        "classes": checkpoint.classes,
+        "batch_size": train["batchSize"],
+        "seed": train["seed"],
+        "data_digest": checkpoint.data_digest,
+    }
+    fields = {
+        "arch": "spec.model.arch", "stem": "spec.model.stem", "image_size": "spec.model.imageSize",
+        "classes": "spec.data.path: class list", "batch_size": "spec.train.batchSize", "seed": "spec.train.seed",
+        "data_digest": "spec.data.path: set of pictures",
+    }  # fmt: skip
+    for name, value in wanted.items():
+        if found[name] == value:
+            continue
+        if name == "classes":
+            was, now = _difference(found[name], value)
+        elif name == "data_digest":
+            was, now = found[name][:12], value[:12]
+        else:
+            was, now = str(found[name]), str(value)
+        raise SpecError(
+            f"{fields[name]}: checkpoint {checkpoint.name} has {was}, this run has {now}",
+            hint="start a new run under another name, or resume with what the checkpoint has",
+        )
+
+
+def _difference(was: list[str], now: list[str]) -> tuple[str, str]:
+    only_was, only_now = sorted(set(was) - set(now)), sorted(set(now) - set(was))
+    if not only_was and not only_now:
+        return "the same classes in another order", "the other order"
+    return f"{len(was)} classes (only there: {only_was[:10]})", f"{len(now)} classes (only here: {only_now[:10]})"
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    return sorted((path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()), reverse=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -152,14 +152,15 @@ def nearest(path: FieldPath) -> str | None:
     """The field that was probably meant: the same word elsewhere or in another spelling, else the most alike one."""
     known = [tuple(str(part) for part in leaf) for leaf, _ in fields()]
     sections = {leaf[:n] for leaf in known for n in range(1, len(leaf))}
-    candidates = [*known, *sorted(sections)]
+    candidates: list[tuple[str, ...]] = [*known, *sorted(sections)]
     wanted = _plain(str(path[-1]))
     synonyms = {"numnodes": "nodes", "numworkers": "workers", "learningrate": "lr", "batch": "batchsize"}
     wanted = synonyms.get(wanted, wanted)
     same = [leaf for leaf in candidates if _plain(leaf[-1]) == wanted]
     siblings = [leaf for leaf in candidates if leaf[:-1] == path[:-1]]
     if same:
-        return ".".join(min(same, key=lambda leaf: (leaf not in siblings, len(leaf))))
+        best = min(same, key=lambda leaf: (leaf not in siblings, len(leaf)))
+        return ".".join(best)
     for pool in (siblings, candidates):
         words = {_plain(leaf[-1]): leaf for leaf in reversed(pool)}
         if close := errors.nearest(wanted, words):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +11,15 @@ from PIL import Image
 
 from trainserve.package.bundle import write_bundle
 from trainserve.package.mar import build_mar
-from trainserve.spec.classifier import Classifier, ServeSpec
+from trainserve.spec.classifier import ServeSpec
 from trainserve.train.architecture import build
+from trainserve.train.checkpoint import Checkpoint
 from trainserve.train.preprocess import Preprocessing, preprocess
 
 SIZE_PX = 32
 
 
-def classifier(**serve: Any) -> Classifier:
-    values = {
-        "metadata": {"name": "digits"},
-        "spec": {"data": {"path": "./digits"}, "serve": serve},
-    }
-    return Classifier.model_validate(values)
-
-
-@dataclass(frozen=True)
-class TinyCheckpoint:
-    """What a bundle needs of a checkpoint."""
-
-    weights: Mapping[str, torch.Tensor]
-    classes: tuple[str, ...]
-    arch: str = "resnet18"
-    stem: str = "small"
-    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing.for_size(SIZE_PX, 50_000_000))
-    metrics: Mapping[str, float] = field(default_factory=lambda: {"top1": 0.5, "top5": 1.0, "loss": 1.25})
-    classifier: Classifier = field(default_factory=classifier)
-
-
-def checkpoint(classes: tuple[str, ...] = ("1", "10", "2"), seed: int = 0) -> TinyCheckpoint:
+def checkpoint(classes: tuple[str, ...] = ("1", "10", "2"), seed: int = 0) -> Checkpoint:
     """Random weights whose answers depend on the picture: no layer is zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -59,7 +37,19 @@ def checkpoint(classes: tuple[str, ...] = ("1", "10", "2"), seed: int = 0) -> Ti
         images = torch.stack([preprocess(picture(index), numbers) for index in range(24)])
         with torch.no_grad():  # centred logits, so that different pictures get different classes
             model.fc.bias -= model(images).mean(dim=0)
-    return TinyCheckpoint({name: tensor.clone() for name, tensor in model.state_dict().items()}, classes)
+    return Checkpoint(
+        weights={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        arch="resnet18",
+        stem="small",
+        image_size=SIZE_PX,
+        classes=list(classes),
+        preprocessing=Preprocessing.for_size(SIZE_PX, 178_956_970),
+        classifier={"metadata": {"name": "digits"}, "spec": {"data": {"path": "./digits"}}},
+        data_digest="0" * 64,
+        step=2,
+        steps_per_epoch=1,
+        metrics={"top1": 0.5, "top5": 1.0, "valLoss": 1.25},
+    )
 
 
 def picture(seed: int, size: int = 40, kind: str = "PNG", mode: str = "RGB") -> bytes:

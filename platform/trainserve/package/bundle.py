@@ -48,6 +48,8 @@ def write_bundle(
     """
     from safetensors.torch import save_file
 
+    from trainserve.train.checkpoint import weights_digest
+
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
     preprocessing = checkpoint.preprocessing
     code = {name: _train_source(name) for name in (description.PREPROCESS, description.ARCHITECTURE)}
@@ -69,7 +71,8 @@ def write_bundle(
                 "preprocessing": preprocessing.to_dict(),
                 "metrics": dict(checkpoint.metrics),
                 "lineage": dict(lineage),
-                "serve": checkpoint.classifier.spec.serve,
+                "weightsDigest": weights_digest(weights),
+                "serve": checkpoint.classifier["spec"].get("serve", {}),
                 "digests": {file: sha256_of(folder / file) for file in files},
             }
         )

@@ -41,6 +41,7 @@ class ModelDescription(BaseModel):
     preprocessing: dict[str, Any] = Field(description="`Preprocessing.to_dict()` of preprocess.py.")
     metrics: dict[str, float] = Field(description="On the validation pictures, 0 to 1.")
     lineage: dict[str, Any] = Field(description="Where the weights come from: job, code, data, seed, spec.")
+    weights_digest: str = Field(description="Of the tensors, whatever file holds them (train/checkpoint.py).")
     serve: ServeSpec = Field(description="How to serve it unless packaging says otherwise.")
     digests: dict[str, str] = Field(description="sha256 of every other file, by its path in the bundle.")
 

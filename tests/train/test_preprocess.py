@@ -14,6 +14,8 @@ from PIL import Image
 from support import pictures
 from trainserve.train.preprocess import PictureError, Preprocessing, decode, preprocess, to_tensor
 
+pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL")  # as the module does; pytest puts its own filters before
+
 SMALL = Preprocessing.for_size(16, 50_000_000)
 
 

@@ -85,7 +85,7 @@ def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def save(checkpoint: Checkpoint, output: Path, *, keep_last: int, is_best: bool) -> Path:
-    """Write the checkpoint, point `best.json` at it if it is the best, delete all but the newest `keep_last` and the best.
+    """Write the checkpoint, point `best.json` at it if it is the best; keep the newest `keep_last` and the best.
 
     Raises EnvironmentProblem when the disk is full or refuses; older checkpoints are untouched then.
     """

@@ -45,6 +45,8 @@ UPRIGHT = {
 # Pillow's limit is one number for the whole process and only warns below twice its value; `max_pixels` below is an
 # argument, strict, and checked first.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of harmless oddities, such as broken EXIF. Once for the process: catch_warnings is not for threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class PictureError(ValueError):
@@ -108,9 +110,7 @@ def decode(data: bytes, preprocessing: Preprocessing) -> Image.Image:
     if not data:
         raise PictureError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of harmless oddities, such as broken EXIF
-            return _decode(data, preprocessing)
+        return _decode(data, preprocessing)
     except PictureError:
         raise
     except MemoryError:

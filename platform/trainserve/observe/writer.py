@@ -1,0 +1,46 @@
+"""Rank 0's pen for `events.jsonl`: whole lines, appended; step events at most two a second."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from trainserve.observe.events import Event, Kind, encode
+
+STEP_INTERVAL_S = 0.5
+
+
+class EventWriter:
+    """Appends events to a file. Each line is one write, so a reader sees whole lines or an unfinished last one."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._now = now
+        self._next_step = 0.0
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            os.write(self._descriptor, b"\n")  # a crash tore the last line: begin a new one
+
+    def write(self, kind: Kind, **fields: Any) -> None:
+        """Append one event, stamped with the time. Raises OSError (disk full)."""
+        event = cast(Event, {"time": self._now(), "kind": kind, **fields})
+        line = encode(event).encode()
+        written = os.write(self._descriptor, line)
+        while written < len(line):
+            written += os.write(self._descriptor, line[written:])
+
+    def step_is_due(self) -> bool:
+        """Whether half a second has passed since this was last true."""
+        now = self._now()
+        if now < self._next_step:
+            return False
+        self._next_step = now + STEP_INTERVAL_S
+        return True
+
+    def close(self) -> None:
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)

@@ -1,0 +1,194 @@
+"""Are the pictures readable? Asked before training, not at step 601 of 629. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, BinaryIO, Literal
+
+from PIL import Image
+
+from trainserve.errors import DataError
+from trainserve.spec.classifier import DataSpec
+from trainserve.train.files import write_json
+from trainserve.train.imagefolder import SHOWN, Listing, Sample
+from trainserve.train.preprocess import FORMATS, PictureError, Preprocessing, decode
+
+FULL_UP_TO = 20_000  # pictures; above, `auto` reads head and tail only
+TAIL_BYTES = 64 * 1024
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file of the format has at its end
+SIZES_READ = 1000  # headers that `median_short_side` reads
+
+Mode = Literal["full", "fast", "none"]
+
+
+@dataclass(frozen=True)
+class BadPicture:
+    """A picture that cannot be used: path below the root, and why."""
+
+    path: str
+    reason: str
+
+
+def mode_of(data: DataSpec, pictures: int) -> Mode:
+    """What `auto` means for so many pictures."""
+    if data.check == "auto":
+        return "full" if pictures <= FULL_UP_TO else "fast"
+    return data.check
+
+
+def check(
+    listing: Listing,
+    data: DataSpec,
+    *,
+    threads: int,
+    shard: tuple[int, int] = (0, 1),
+    progress: Callable[[int], None] | None = None,
+) -> list[BadPicture]:
+    """The unreadable pictures among every `shard[1]`-th one from `shard[0]` on, in the listing's order.
+
+    Decoders release the interpreter lock, so threads are enough. `progress` hears how many are done, at times.
+    """
+    samples = list(listing.samples())[shard[0] :: shard[1]]
+    mode = mode_of(data, len(listing.train) + len(listing.val))
+    if mode == "none":
+        return []
+    numbers = Preprocessing.for_size(16, data.max_pixels)  # whole pictures matter here, not their size afterwards
+
+    def reason(sample: Sample) -> str | None:
+        path = listing.root / sample.path
+        try:
+            if mode == "full":
+                decode(path.read_bytes(), numbers)
+            else:
+                _look(path, data.max_pixels)
+        except PictureError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+        return None
+
+    bad = []
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for done, (sample, why) in enumerate(zip(samples, pool.map(reason, samples), strict=True), start=1):
+            if why is not None:
+                bad.append(BadPicture(sample.path, why))
+            if progress is not None and (done % 100 == 0 or done == len(samples)):
+                progress(done)
+    return bad
+
+
+def _look(path: Path, max_pixels: int) -> None:
+    """Head and tail only: format, size, and that the file was written to its end. Raises PictureError, OSError."""
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise PictureError("empty file")
+        file.seek(0)
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                ending = ENDINGS.get(image.format or "")
+                if width * height > max_pixels:
+                    raise PictureError(
+                        f"{width} x {height} = {width * height:,} pixels is more than the limit of "
+                        f"{max_pixels:,} (maxPixels)"
+                    )
+                if ending is not None and ending not in _tail(file):
+                    raise PictureError("truncated: the file ends too early")
+        except PictureError:
+            raise
+        except Exception as error:  # decoders raise anything
+            raise PictureError(f"not a picture we can read: {' '.join(str(error).split())[:80]}") from error
+
+
+def _tail(file: BinaryIO) -> bytes:
+    size = file.seek(0, 2)
+    file.seek(max(0, size - TAIL_BYTES))
+    return file.read()
+
+
+def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> tuple[Listing, str | None]:
+    """The listing to train on and, where pictures are left out, a notice. Raises DataError unless `skip_bad`."""
+    if not bad:
+        return listing, None
+    total = len(listing.train) + len(listing.val)
+    if not data.skip_bad:
+        shown = "\n".join(f"  {picture.path}: {picture.reason}" for picture in bad[:SHOWN])
+        more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        too_large = any("(maxPixels)" in picture.reason for picture in bad)
+        raise DataError(
+            f"{len(bad)} of {total} pictures in {listing.root} cannot be read:\n{shown}{more}",
+            hint="repair or remove them, or train without them with --skip-bad"
+            + ("; spec.data.maxPixels raises the limit on size" if too_large else ""),
+        )
+    kept = listing.without(picture.path for picture in bad)
+    before, after = listing.counts(), kept.counts()
+    emptied = [name for name in kept.classes if before[name][0] and not after[name][0]]
+    if emptied:
+        raise DataError(
+            f"without its unreadable pictures class {', '.join(emptied[:SHOWN])} has none left for training",
+            hint="repair some of them, or remove the class folder",
+        )
+    names = ", ".join(picture.path for picture in bad[:3]) + (", ..." if len(bad) > 3 else "")
+    return kept, f"{len(bad)} picture{'s' * (len(bad) != 1)} skipped: {names}"
+
+
+def key(listing: Listing, data: DataSpec) -> dict[str, Any]:
+    """What a stored result must agree with to be used again."""
+    mode = mode_of(data, len(listing.train) + len(listing.val))
+    return {"fingerprint": listing.fingerprint, "check": mode, "maxPixels": data.max_pixels}
+
+
+def store(path: Path, listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> None:
+    """Write `data-check.json`. Raises OSError."""
+    checked = len(listing.train) + len(listing.val)
+    write_json(path, {**key(listing, data), "checked": checked, "bad": [asdict(picture) for picture in bad]})
+
+
+def stored(path: Path, listing: Listing, data: DataSpec) -> list[BadPicture] | None:
+    """The result of an earlier check of the very same files, None if there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+        if any(found[name] != value for name, value in key(listing, data).items()):
+            return None
+        return [BadPicture(str(bad["path"]), str(bad["reason"])) for bad in found["bad"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not ours: checking again costs time only
+
+
+def checked(listing: Listing, data: DataSpec, path: Path, *, threads: int) -> tuple[Listing, str | None]:
+    """`vetted`, with the stored result if the files are unchanged, else after a check that is stored in `path`.
+
+    Raises DataError, OSError.
+    """
+    bad = stored(path, listing, data)
+    if bad is None:
+        bad = check(listing, data, threads=threads)
+        store(path, listing, data, bad)
+    return vetted(listing, data, bad)
+
+
+def median_short_side(listing: Listing) -> int:
+    """Median of the pictures' shorter sides in pixels, from the headers of up to 1000 training pictures spread evenly.
+
+    Raises DataError when none of these can be read.
+    """
+    pictures = listing.train
+    stride = max(1, len(pictures) // SIZES_READ)
+    sides = [side for sample in pictures[::stride] if (side := _short_side(listing.root / sample.path)) is not None]
+    if not sides:
+        raise DataError(f"none of the {len(pictures)} training pictures in {listing.root} can be read")
+    return round(median(sides))
+
+
+def _short_side(path: Path) -> int | None:
+    """None for an unreadable picture: that is the check's business."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return min(image.size)
+    except Exception:  # decoders raise anything
+        return None

@@ -5,7 +5,8 @@
     │   ├── SpecError    exit 2   a field of a spec: carries file, line and field path
     │   └── DataError    exit 65  your pictures are wrong: unreadable, one class, ...
     ├── EnvironmentProblem exit 3 the machine is wrong: port in use, no Java, no server there
-    └── RunFailed        exit 1   the run itself failed
+    ├── RunFailed        exit 1   the run itself failed
+    └── PeerLost         exit 200 another rank is gone: this one is a victim
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -72,3 +73,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The most alike of `known`, for "did you mean", or None where nothing is alike."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+class PeerLost(PlatformError):
+    """Another rank of the job is gone; the cause is there, not here."""
+
+    exit_code = EXIT_PEER_LOST

@@ -78,11 +78,14 @@ ENV_OUTPUT = "TRAINSERVE_OUTPUT"  # folder for checkpoints, events, bundle: only
 ENV_JOB = "TRAINSERVE_JOB"  # "<namespace>/<name>"
 ENV_JOB_UID = "TRAINSERVE_JOB_UID"
 ENV_GENERATION = "TRAINSERVE_GENERATION"
+ENV_PEER_TIMEOUT = "TRAINSERVE_PEER_TIMEOUT_S"  # longest wait of a rank for a silent peer, in seconds; default 600
 ENV_WAIT_FOR = "TRAINSERVE_WAIT_FOR"  # "<host>:<port>", in our init container only
 ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; in a pod /dev/termination-log
 ENV_LIFELINE_FD = "TRAINSERVE_LIFELINE_FD"  # read end of a pipe; its end of file means: the supervisor is gone, die
 ENV_HOST_NODES = "TRAINSERVE_HOST_NODES"  # set by the local kubelet: nodes of the job that share this machine's cores
 ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
+
+ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it
 
 # The env names that carry addresses: exactly these are substituted by the local kubelet, where pods share one host.
 ADDRESS_ENV = (
@@ -127,6 +130,19 @@ REASON_STOPPED = "SuccessfulStop"
 EVENT_COMPONENT = "pytorchjob-controller"
 
 MANAGED_BY_US = ("", "kubeflow.org/training-operator")  # "" is nobody in particular, so ours
+
+# Messages of conditions, upstream's words; what is ours follows them, after a blank.
+MESSAGE_CREATED = "PyTorchJob {job} is created."
+MESSAGE_RUNNING = "PyTorchJob {job} is running."
+MESSAGE_SUCCEEDED = "PyTorchJob {job} is successfully completed."
+MESSAGE_FAILED = "PyTorchJob {job} is failed because {count} {replica_type} replica(s) failed."
+MESSAGE_RESTARTING = "PyTorchJob {job} is restarting because {count} {replica_type} replica(s) failed."
+MESSAGE_SCALED = "PyTorchJob {job} is restarting because its size changed."
+MESSAGE_BACKOFF_LIMIT = "Job {job} has failed because it has reached the specified backoff limit"
+MESSAGE_DEADLINE = "Job {job} has failed because it was active longer than specified deadline"
+MESSAGE_SUSPENDED = "PyTorchJob {job} is suspended."
+MESSAGE_RESUMED = "PyTorchJob {job} is resumed."
+MESSAGE_INVALID = "PyTorchJob {job} is failed because its spec is not valid: {problem}"
 
 # Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
 SUSPEND_BY_USER = "cancelled by the user"

@@ -27,6 +27,8 @@ def get_command(dataset: str, folder: Path | None, fmt: str) -> int:
 
     found = get.get_digits(folder or Path(dataset))
     emit(fmt, found, table=lambda: "", names=[str(found["path"])])
-    say(f"{found['pictures']} pictures of {found['classes']} classes in {found['path']} (sha256 {found['digest'][:12]})")
+    say(
+        f"{found['pictures']} pictures of {found['classes']} classes in {found['path']} (sha256 {found['digest'][:12]})"
+    )
     say(f"licence: {found['licence']}")
     return 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from trainserve.cli.output import duration, percent, say
 from trainserve.observe.events import Event
+from trainserve.spec.classifier import DataSpec
+from trainserve.train import imagecheck
+from trainserve.train.imagecheck import BadPicture
+from trainserve.train.imagefolder import Listing
 
 LINE_EVERY_S = 10.0  # a plain line at most this often within an epoch
 
@@ -114,3 +119,19 @@ class Display:
         elif self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_EVERY_S
             self.line(step_line(event, self._epochs, total))
+
+
+def check_pictures(listing: Listing, data: DataSpec) -> list[BadPicture]:
+    """Check every picture before anything starts, with a bar where there is a terminal and enough to wait for."""
+    total = len(listing.train) + len(listing.val)
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with Progress(
+        TextColumn("checking pictures"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=total)
+        return imagecheck.check(listing, data, threads=threads, progress=lambda done: bar.update(task, completed=done))

@@ -1,8 +1,8 @@
-"""The flags of `platform train`, made from the spec's types: one flag a field of data, model and train."""
+"""Flags made from the spec's types: one flag a field of the sections that a verb takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import click
@@ -12,37 +12,40 @@ from trainserve.spec.classifier import DataSpec, ModelSpec, TrainSpec
 from trainserve.spec.load import allowed, fields
 from trainserve.spec.source import FieldPath, scalar
 
-SECTIONS = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec}
+SECTIONS = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "serve": ServeSpec}
 RENAMED = {"spec.data.path": "--data"}
 
 
-def flag_fields() -> dict[str, tuple[str, FieldInfo]]:
+def flag_fields(sections: Sequence[str]) -> dict[str, tuple[str, FieldInfo]]:
     """Flag -> (dotted field path, its FieldInfo), in the order of the types."""
     result: dict[str, tuple[str, FieldInfo]] = {}
-    for section, model in SECTIONS.items():
-        for path, info in fields(model, ("spec", section)):
+    for section in sections:
+        for path, info in fields(SECTIONS[section], ("spec", section)):
             dotted = ".".join(str(part) for part in path)
             result[RENAMED.get(dotted, _kebab(path))] = (dotted, info)
     return result
 
 
-def spec_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every flag to a click command; values arrive as keyword `spec_flags`: see `given`."""
-    for flag, (dotted, info) in reversed(flag_fields().items()):
-        if info.annotation is bool:
-            option = click.option(f"{flag}/--no-{flag[2:]}", _parameter(flag), default=None, help=_help(info))
-        else:
-            option = click.option(flag, _parameter(flag), metavar=_metavar(info), help=_help(info))
-        command = option(command)
-        assert dotted
-    return command
+def spec_options(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the flags of `sections` to a click command; `given` reads their values."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for flag, (_, info) in reversed(flag_fields(sections).items()):
+            if info.annotation is bool:
+                option = click.option(f"{flag}/--no-{flag[2:]}", _parameter(flag), default=None, help=_help(info))
+            else:
+                option = click.option(flag, _parameter(flag), metavar=_metavar(info), help=_help(info))
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def given(values: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def given(values: Mapping[str, Any], *sections: str) -> dict[str, tuple[str, Any]]:
     """Of a command's keyword arguments, the spec flags that were typed: dotted path -> (flag, value)."""
     return {
         dotted: (flag, _value(dotted, values[_parameter(flag)], info))
-        for flag, (dotted, info) in flag_fields().items()
+        for flag, (dotted, info) in flag_fields(sections).items()
         if values.get(_parameter(flag)) is not None
     }
 

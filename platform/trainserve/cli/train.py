@@ -10,6 +10,7 @@ import click
 
 from trainserve.cli.follow import follow
 from trainserve.cli.output import emit, output_option, say, to_yaml
+from trainserve.cli.progress import check_pictures
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.errors import UserError
 from trainserve.kube import names
@@ -19,7 +20,7 @@ from trainserve.local import rundir, start
 from trainserve.local.rundir import RunDir
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
-from trainserve.train import imagefolder
+from trainserve.train import imagecheck, imagefolder
 
 
 @click.command("train", short_help="Train a ResNet on a folder of labelled pictures.")
@@ -30,7 +31,7 @@ from trainserve.train import imagefolder
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
 @click.option("--dry-run", is_flag=True, help="Print the very objects that would be created, and change nothing.")
 @output_option("table", "json", "yaml", "name")
-@spec_options
+@spec_options("data", "model", "train")
 def train_command(
     file: Path | None,
     sets: tuple[str, ...],
@@ -46,7 +47,7 @@ def train_command(
     Flags win over --set, --set over the file, the file over defaults. Ctrl-C checkpoints and stops; the run can be
     resumed. Exit status: 0 succeeded, 1 the run failed, 2 and 65 the input is wrong, 3 the machine is, 130 Ctrl-C.
     """
-    flags = given(spec_flags)
+    flags = given(spec_flags, "data", "model", "train")
     if resume is not None:
         mixed = [*(["-f"] if file else []), *(["--set"] if sets else []), *(["--name"] if name else [])]
         mixed += [flag for flag, _ in flags.values()]
@@ -69,13 +70,20 @@ def train_command(
         objects = [f"classifier/{run}", f"pytorchjob/{run}"]
         emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
         return 0
-    listing = imagefolder.scan(classifier.spec.data, seed=classifier.spec.train.seed)
-    checked = imagefolder.check(listing, classifier.spec.data, progress=sys.stderr.isatty())
-    for notice in [*listing.notices, *checked.notices]:
+    data = classifier.spec.data
+    listing = imagefolder.scan(
+        Path(data.path),
+        val_split=data.val_split,
+        seed=classifier.spec.train.seed,
+        allow_empty_classes=data.allow_empty_classes,
+    )
+    bad = check_pictures(listing, data)
+    _, skipped = imagecheck.vetted(listing, data, bad)
+    for notice in [*listing.notices, *([skipped] if skipped else [])]:
         say(notice)
     run = rundir.create(classifier.metadata.name)
     run.write_spec(to_yaml(_document(classifier)))
-    checked.store(run.output)
+    imagecheck.store(run.output / "data-check.json", listing, data, bad)
     run.write_job(_job(classifier, run.path))
     return _go(run, resume=False, detach=detach, fmt=fmt)
 

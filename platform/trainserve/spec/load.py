@@ -26,7 +26,7 @@ API_VERSION = "trainserve.dev/v1alpha1"
 
 
 def load(
-    file: Path | None = None,
+    file: Path | Source | None = None,
     sets: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] | None = None,
     name_for: Callable[[str], str] | None = None,
@@ -34,7 +34,7 @@ def load(
     """The Classifier that these mean together.
 
     Args:
-        file: a YAML file of a Classifier; relative paths in it are relative to the file's folder.
+        file: a YAML file of a Classifier, whose relative paths are relative to its folder; or values read already.
         sets: `a.b=value` each; `spec.` may be left out; `null` goes back to the default.
         flags: dotted field path -> (the flag as typed, value).
         name_for: makes `metadata.name` from the data folder's name where nobody gave one.
@@ -43,10 +43,10 @@ def load(
         SpecError: listing every mistake, each with its place.
 
     """
-    source = read_file(file) if file else Source("", {})
+    source = read_file(file) if isinstance(file, Path) else file or Source("", {})
     values: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "Classifier", **source.values}
     origin: dict[FieldPath, str] = {}
-    if file:
+    if isinstance(file, Path):
         _anchor_data_path(values, file)
     for text in sets:
         dotted, equals, value = text.partition("=")

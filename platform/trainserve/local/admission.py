@@ -32,7 +32,7 @@ def created(resource: Resource, namespace: str, manifest: Manifest, uid: str, cr
         raise BadRequest(f"strict decoding error: {wrong}")
     given = new.get("metadata", {})
     new["metadata"] = {
-        **{key: value for key, value in given.items() if key not in SERVER_METADATA},
+        **{key: value for key, value in given.items() if key not in SERVER_METADATA and value not in ({}, [])},
         "name": given.get("name") or _generated_name(given.get("generateName", ""), uid),
         "namespace": namespace,
         "uid": uid,
@@ -120,8 +120,7 @@ def _merged_metadata(old: Manifest, merged: Any) -> Manifest:
         kept.pop(key, None)
         if key in old:
             kept[key] = old[key]
-    result: Manifest = without_nulls(kept)
-    return result
+    return {key: value for key, value in without_nulls(kept).items() if value not in ({}, [])}
 
 
 def _check_identity(kind: Kind, namespace: str, given: Any, *, name: str | None) -> None:

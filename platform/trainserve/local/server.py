@@ -211,6 +211,10 @@ class MemoryCluster:
         }
         return _copy(self._store.put(Key(POD, namespace, name), bound))
 
+    def compact(self) -> None:
+        """Forget all history, as etcd's compaction does: watches and lists from older versions are Gone."""
+        self._store.compact()
+
     def snapshot(self) -> Manifest:
         """All objects and the version counter, as JSON can carry them."""
         return {

@@ -53,7 +53,7 @@ class Store:
     """Objects by key. Each write takes the next version, is remembered, and wakes whoever is subscribed."""
 
     def __init__(self, history: int) -> None:
-        self.version = 0
+        self.version = 1  # not 0: a watch from "0" means from any version
         self.on_change: Callable[[], None] | None = None
         self._objects: dict[Key, Manifest] = {}
         self._history: deque[Change] = deque()
@@ -90,10 +90,10 @@ class Store:
         self.version = self._compacted = version
         self._history.clear()
 
-    def compact(self, version: int) -> None:
-        """Forget the changes up to `version`."""
-        while self._history and self._history[0].version <= version:
-            self._compacted = self._history.popleft().version
+    def compact(self) -> None:
+        """Forget all changes up to now."""
+        self._history.clear()
+        self._compacted = self.version
 
     def since(self, version: int) -> list[Change]:
         """Changes after `version`, oldest first. Raises Gone when some of them are forgotten."""

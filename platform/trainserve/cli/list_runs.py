@@ -1,8 +1,10 @@
-"""`platform list`: every run on this machine, newest first."""
+"""`platform list`: every run on this machine, newest first, and every server."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -10,17 +12,29 @@ from trainserve.cli.follow import summary
 from trainserve.cli.output import columns, duration, emit, output_option, percent, say
 from trainserve.local import rundir
 from trainserve.observe.summary import Summary
+from trainserve.serve.servers import running_servers
 
 
 @click.command("list", short_help="List runs and what serves.")
 @output_option()
 def list_command(fmt: str) -> int:
-    """List runs, newest first: state, progress, best validation so far, restarts."""
+    """List runs, newest first: state, progress, newest validation, restarts; then what serves."""
     runs = sorted((summary(run) for run in rundir.all_runs()), key=lambda run: -(run["created"] or 0))
     if not runs and fmt == "table":
         say(f"no runs in {rundir.home()}; begin with: platform train --data FOLDER --nodes 4")
-    emit(fmt, runs, table=lambda: columns([row(run) for run in runs]), names=[run["name"] for run in runs])
+    servers = [asdict(server) for server in running_servers()]
+
+    def table() -> str:
+        tables = [columns([row(run) for run in runs]), columns([_server_row(server) for server in servers])]
+        return "\n\n".join(text for text in tables if text)
+
+    emit(fmt, {"runs": runs, "servers": servers}, table=table, names=[run["name"] for run in runs])
     return 0
+
+
+def _server_row(server: dict[str, Any]) -> dict[str, str]:
+    models = ", ".join(f"{model} {version}" for model, version in server["models"].items())
+    return {"server": server["name"], "models": models, "rest": server["rest_url"], "grpc": server["grpc_target"]}
 
 
 def row(run: Summary) -> dict[str, str]:

@@ -58,5 +58,5 @@ def serve_command(
     return EXIT_OK
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 from pydantic.fields import FieldInfo
 
-from trainserve.spec.classifier import DataSpec, ModelSpec, TrainSpec
+from trainserve.spec.classifier import DataSpec, ModelSpec, ServeSpec, TrainSpec
 from trainserve.spec.load import allowed, fields
 from trainserve.spec.source import FieldPath, scalar
 
@@ -72,7 +72,7 @@ def _metavar(info: FieldInfo) -> str:
     words = allowed(info)
     if words.startswith("one of "):
         return "|".join(words.removeprefix("one of ").split(", "))
-    kinds = {int: "N", float: "X", str: "TEXT", bool: ""}
+    kinds: dict[Any, str] = {int: "N", float: "X", str: "TEXT", bool: ""}
     optional = type(None) in get_args(info.annotation)
     kind = next(k for k in get_args(info.annotation) if k is not type(None)) if optional else info.annotation
     return {"path": "DIR"}.get(info.alias or "", kinds.get(kind, "LOW,HIGH"))

@@ -40,7 +40,7 @@ def status_command(run: str, fmt: str) -> int:
         parts = [columns([row(numbers)])]
         if status.get("conditions"):
             parts.append(columns([_condition(condition) for condition in status["conditions"]]))
-        pids = {rank["pod"]: [] for rank in ranks}
+        pids: dict[str, list[str]] = {rank["pod"]: [] for rank in ranks}
         for rank in ranks:
             pids[rank["pod"]].append(f"{rank['rank']}={rank['pid']}")
         if pods:

@@ -34,7 +34,7 @@ while True:
 
 
 def replica_pod(job: Manifest, replica_type: str, index: int, generation: int) -> Manifest:
-    """The whole Pod of replica (type, index) in gang `generation`. `job` is defaulted and has a uid; it is not changed."""
+    """The whole Pod of replica (type, index) in gang `generation`; `job` is defaulted and has a uid."""
     template = copy.deepcopy(job["spec"]["pytorchReplicaSpecs"][replica_type]["template"])
     template_metadata = template.get("metadata") or {}
     metadata: Manifest = {

@@ -1,6 +1,6 @@
 """What a PyTorchJob says about its replicas, read from the raw, defaulted object: counts, ranks, who is the master.
 
-The functions expect what `spec.pytorchjob.default` returns; source: kubeflow.org/v1 as the Training Operator v1.9 has it.
+The functions expect what `spec.pytorchjob.default` returns; source: kubeflow.org/v1 of the Training Operator v1.9.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def restart_policy(job: Manifest, replica_type: str) -> str:
 
 
 def is_elastic(job: Manifest) -> bool:
-    """torchrun itself takes members in and out: pods come and go one by one."""
+    """Whether torchrun itself takes members in and out: pods come and go one by one."""
     return job["spec"].get("elasticPolicy") is not None
 
 

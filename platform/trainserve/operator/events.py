@@ -1,0 +1,58 @@
+"""Events about a job: one Event object a fact, with a count of how often it was told."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+from trainserve.kube import names
+from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
+from trainserve.operator.pytorchjob.decision import Event
+from trainserve.operator.pytorchjob.moments import rfc3339
+
+log = logging.getLogger(__name__)
+
+
+def event_manifest(job: Manifest, event: Event, now: float) -> Manifest:
+    """The core/v1 Event. Its name follows from what it says, so that saying it again finds it."""
+    metadata = job["metadata"]
+    said = "\n".join((metadata["uid"], event.type, event.reason, event.message))
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    moment = rfc3339(now)
+    return {
+        "apiVersion": names.EVENT.api_version,
+        "kind": names.EVENT.kind,
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": names.PYTORCHJOB.api_version,
+            "kind": names.PYTORCHJOB.kind,
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+        "source": {"component": names.EVENT_COMPONENT},
+    }
+
+
+async def tell(cluster: Cluster, job: Manifest, event: Event, now: float) -> None:
+    """Create the Event, or count it once more. An Event that cannot be told is logged: it decides nothing."""
+    log.info("%s/%s: %s: %s", job["metadata"]["namespace"], job["metadata"]["name"], event.reason, event.message)
+    manifest = event_manifest(job, event, now)
+    namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    try:
+        try:
+            await cluster.create(names.EVENT, namespace, manifest)
+        except AlreadyExists:
+            count = int((await cluster.get(names.EVENT, namespace, name)).get("count") or 1)
+            again = {"count": count + 1, "lastTimestamp": rfc3339(now)}
+            await cluster.patch(names.EVENT, namespace, name, again)
+    except NotFound:
+        log.debug("the event %s expired as it was to be counted", name)
+    except (ApiError, OSError) as error:
+        log.warning("the event %s: %s could not be told: %s", event.reason, event.message, error)

@@ -1,0 +1,76 @@
+"""Which pods and services there should be, against which there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainserve.kube import names, replicas
+from trainserve.kube.pods import replica_pod
+from trainserve.kube.services import replica_service
+from trainserve.operator.pytorchjob.decision import Create, Delete
+from trainserve.operator.pytorchjob.draft import Draft
+from trainserve.operator.pytorchjob.observed import Observed
+
+
+@dataclass(frozen=True)
+class Changes:
+    deletes: list[Delete]
+    creates: list[Create]
+
+
+def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
+    """Services before pods, so that a pod's name resolves when it starts; the leader's pod first.
+
+    No pod of a generation is created while one of another is left: two gangs never run at the same time.
+    """
+    job, generation = draft.job, draft.generation
+    wanted = {names.replica_name(draft.name, *replica): replica for replica in replicas.replicas(job)}
+    services = {service.name for service in observed.services}
+    current, old = observed.of_generation(generation), observed.not_of_generation(generation)
+    deletes = [Delete(names.POD, pod.name, pod.uid) for pod in old if not pod.deleting]
+    deletes += [Delete(names.POD, pod.name, pod.uid) for pod in current if pod.name not in wanted and not pod.deleting]
+    deletes += [
+        Delete(names.SERVICE, service.name, service.uid)
+        for service in observed.services
+        if service.name not in wanted and not service.deleting
+    ]
+    creates = [
+        Create(names.SERVICE, replica_service(job, *replica))
+        for name, replica in wanted.items()
+        if name not in services
+    ]
+    if not old:
+        there = {pod.name for pod in current}
+        creates += [
+            Create(names.POD, replica_pod(job, *replica, generation))
+            for name, replica in wanted.items()
+            if name not in there
+        ]
+        if there.issuperset(wanted):
+            draft.status["assembled"] = generation
+    return Changes(deletes, creates)
+
+
+def tell_what_is_not_done(draft: Draft) -> None:
+    """Fields of the job that this controller does not act on, said once instead of passed over."""
+    spec = draft.job["spec"]
+    if (spec.get("runPolicy") or {}).get("schedulingPolicy"):
+        draft.tell(
+            "Warning",
+            names.REASON_NOT_SUPPORTED,
+            "spec.runPolicy.schedulingPolicy has no effect: pods are placed one by one",
+        )
+    if (spec.get("elasticPolicy") or {}).get("metrics"):
+        draft.tell(
+            "Warning",
+            names.REASON_NOT_SUPPORTED,
+            "spec.elasticPolicy.metrics has no effect: no autoscaler is created",
+        )
+    for replica_type, replica_spec in spec["pytorchReplicaSpecs"].items():
+        if replica_spec["template"]["spec"].get("restartPolicy"):
+            draft.tell(
+                "Warning",
+                names.REASON_RESTART_POLICY_OVERRIDDEN,
+                f"spec.pytorchReplicaSpecs.{replica_type}.template.spec.restartPolicy has no effect: "
+                f"the replica's restartPolicy {replica_spec['restartPolicy']} counts",
+            )

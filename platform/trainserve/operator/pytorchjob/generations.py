@@ -1,0 +1,21 @@
+"""`status.generation`: which gang is the current one. It is written before any pod of it is created."""
+
+from __future__ import annotations
+
+from trainserve.operator.pytorchjob import children
+from trainserve.operator.pytorchjob.draft import Draft
+from trainserve.operator.pytorchjob.observed import Observed
+
+
+def begin(draft: Draft, observed: Observed) -> None:
+    """The first generation; or one after all that left pods behind, where the status knows less than the pods do.
+
+    The latter is a status from a backup, or one that was read before it was written: then the write is a conflict.
+    """
+    newest = max((pod.generation for pod in observed.pods), default=0)
+    if draft.generation == 0 and newest == 0:
+        children.tell_what_is_not_done(draft)
+        draft.next_generation()
+    elif newest > draft.generation:
+        draft.status["generation"] = newest
+        draft.next_generation()

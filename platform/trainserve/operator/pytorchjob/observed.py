@@ -1,0 +1,192 @@
+"""What there is: a job's pods and services, read from raw objects once, for the policies to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
+from trainserve.operator.pytorchjob import moments
+
+_TYPES = {kind.lower(): kind for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A container's end, as the kubelet tells it. Times in unix seconds."""
+
+    exit_code: int | None
+    reason: str = ""
+    message: str = ""
+    finished_at: float | None = None
+
+    def report(self) -> Mapping[str, Any]:
+        """The JSON that our node agent leaves as termination message (docs/architecture.md); {} from anyone else."""
+        try:
+            document = json.loads(self.message)
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of the job. `started_at` and `deletion_asked_at` in unix seconds."""
+
+    name: str
+    uid: str
+    replica_type: str
+    index: int
+    generation: int
+    phase: str
+    raw: Manifest = field(repr=False, compare=False)
+    reason: str = ""
+    message: str = ""
+    disruption: str = ""  # why Kubernetes takes the pod away: the message of its condition DisruptionTarget
+    started_at: float | None = None
+    deletion_asked_at: float | None = None
+    restart_count: int = 0
+    main_end: Ended | None = None  # of the container `pytorch`
+    init_end: Ended | None = None  # of the first init container that failed
+    restarting: bool = False  # in place: ended with an error, and its kubelet will start it again
+
+    @property
+    def deleting(self) -> bool:
+        return self.deletion_asked_at is not None
+
+    @property
+    def ended(self) -> bool:
+        """No process of it is left, and none will be started."""
+        return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def title(self) -> str:
+        return f"{self.replica_type} {self.index}"
+
+
+@dataclass(frozen=True)
+class Service:
+    name: str
+    uid: str
+    deleting: bool
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The children that belong to one job by ownerReference, and the newest progress of its training."""
+
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+    progress: Manifest | None = None
+
+    def of_generation(self, generation: int) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.pods if pod.generation == generation)
+
+    def not_of_generation(self, generation: int) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.pods if pod.generation != generation)
+
+
+def observe(
+    job: Manifest, pods: Iterable[Manifest], services: Iterable[Manifest], progress: Manifest | None = None
+) -> Observed:
+    """Keeps only children whose controller is `job` (by uid): what belongs to others is never looked at again."""
+    uid = job["metadata"].get("uid")
+    own_pods = [_pod(raw) for raw in pods if _controller_uid(raw) == uid]
+    own_services = [_service(raw) for raw in services if _controller_uid(raw) == uid]
+    return Observed(
+        pods=tuple(sorted((pod for pod in own_pods if pod is not None), key=lambda pod: (pod.replica_type, pod.index))),
+        services=tuple(sorted(own_services, key=lambda service: service.name)),
+        progress=progress,
+    )
+
+
+def _controller_uid(raw: Manifest) -> str | None:
+    for owner in raw["metadata"].get("ownerReferences") or []:
+        if owner.get("controller"):
+            uid: str = owner["uid"]
+            return uid
+    return None
+
+
+def _service(raw: Manifest) -> Service:
+    metadata = raw["metadata"]
+    return Service(metadata["name"], metadata["uid"], "deletionTimestamp" in metadata)
+
+
+def _pod(raw: Manifest) -> Pod | None:
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    labels = metadata.get("labels") or {}
+    replica_type = _TYPES.get(labels.get(names.LABEL_REPLICA_TYPE, ""))
+    if replica_type is None:
+        return None  # ours by owner, yet no replica: nothing that this controller has made
+    main = _find(status.get("containerStatuses"), names.CONTAINER)
+    in_place = (raw.get("spec") or {}).get("restartPolicy") in {"OnFailure", "Always"}
+    main_end = _ended(main)
+    return Pod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        replica_type=replica_type,
+        index=_number(labels.get(names.LABEL_REPLICA_INDEX)),
+        generation=_number(labels.get(names.LABEL_GENERATION)),
+        phase=status.get("phase") or "Pending",
+        raw=raw,
+        reason=status.get("reason") or "",
+        message=status.get("message") or "",
+        disruption=_disruption(status),
+        started_at=moments.unix(status.get("startTime")),
+        deletion_asked_at=_deletion_asked_at(metadata),
+        restart_count=int(main.get("restartCount") or 0),
+        main_end=main_end,
+        init_end=_failed_init(status),
+        restarting=in_place and _will_restart(main),
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def _find(statuses: Iterable[Manifest] | None, name: str) -> Manifest:
+    return next((status for status in statuses or [] if status.get("name") == name), {})
+
+
+def _ended(container: Manifest) -> Ended | None:
+    terminated = (container.get("state") or {}).get("terminated")
+    if terminated is None:
+        # A container that waits for its restart in place tells its end there.
+        terminated = (container.get("lastState") or {}).get("terminated")
+        if terminated is None or (container.get("state") or {}).get("running") is not None:
+            return None
+    code = terminated.get("exitCode")
+    return Ended(
+        exit_code=None if code is None else int(code),
+        reason=terminated.get("reason") or "",
+        message=terminated.get("message") or "",
+        finished_at=moments.unix(terminated.get("finishedAt")),
+    )
+
+
+def _failed_init(status: Manifest) -> Ended | None:
+    ends = [_ended(container) for container in status.get("initContainerStatuses") or []]
+    return next((end for end in ends if end is not None and end.exit_code != 0), None)
+
+
+def _will_restart(container: Manifest) -> bool:
+    end = _ended(container)
+    return end is not None and end.exit_code != 0
+
+
+def _disruption(status: Manifest) -> str:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return condition.get("message") or condition.get("reason") or "disrupted"
+    return ""
+
+
+def _deletion_asked_at(metadata: Manifest) -> float | None:
+    """The deletionTimestamp lies a grace period after the request."""
+    at = moments.unix(metadata.get("deletionTimestamp"))
+    return None if at is None else at - float(metadata.get("deletionGracePeriodSeconds") or 0)

@@ -1,0 +1,26 @@
+"""ttlSecondsAfterFinished: the job goes so long after its end, and its children with it."""
+
+from __future__ import annotations
+
+from trainserve.kube import names
+from trainserve.operator.pytorchjob import conditions
+from trainserve.operator.pytorchjob.decision import Decision, Delete
+from trainserve.operator.pytorchjob.draft import Draft
+from trainserve.operator.pytorchjob.moments import unix
+
+
+def is_over(draft: Draft) -> bool:
+    """Whether the finished job is to be deleted; if not yet, asks to be looked at when it is."""
+    ttl_s = draft.run_policy.get("ttlSecondsAfterFinished")
+    finished_at = unix(conditions.finished_at(draft.status))
+    if ttl_s is None or finished_at is None:
+        return False
+    left_s = finished_at + float(ttl_s) - draft.now
+    if left_s > 0:
+        draft.look_again(left_s)
+    return left_s <= 0
+
+
+def delete(draft: Draft) -> Decision:
+    metadata = draft.job["metadata"]
+    return draft.decision(deletes=[Delete(names.PYTORCHJOB, metadata["name"], metadata["uid"])])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from trainserve.errors import EnvironmentProblem
 from trainserve.observe.events import Event, Kind, encode
 
 STEP_INTERVAL_S = 0.5
@@ -17,6 +18,7 @@ class EventWriter:
     """Appends events to a file. Each line is one write, so a reader sees whole lines or an unfinished last one."""
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._now = now
@@ -26,12 +28,16 @@ class EventWriter:
             os.write(self._descriptor, b"\n")  # a crash tore the last line: begin a new one
 
     def write(self, kind: Kind, **fields: Any) -> None:
-        """Append one event, stamped with the time. Raises OSError (disk full)."""
-        event = cast(Event, {"time": self._now(), "kind": kind, **fields})
-        line = encode(event).encode()
-        written = os.write(self._descriptor, line)
-        while written < len(line):
-            written += os.write(self._descriptor, line[written:])
+        """Append one event, stamped with the time. Raises EnvironmentProblem (disk full)."""
+        line = encode(cast(Event, {"time": self._now(), "kind": kind, **fields})).encode()
+        try:
+            written = os.write(self._descriptor, line)
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"event could not be written to {self._path}: {error.strerror or error}", hint="free some space there"
+            ) from error
 
     def step_is_due(self) -> bool:
         """Whether half a second has passed since this was last true."""

@@ -27,6 +27,7 @@ IGNORED = -100  # the label that torch's cross entropy does not count
 RATIO = (3 / 4, 4 / 3)  # of RandomResizedCrop, as usual
 
 Key = tuple[int, int]  # (epoch, index of the sample)
+Item = tuple[torch.Tensor, int, str]  # (picture, label, ""), or (zeros, IGNORED, "path: reason")
 
 
 def mix(*numbers: int) -> int:
@@ -97,7 +98,7 @@ class Batch(NamedTuple):
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.problems)
 
 
-class Pictures(Dataset[tuple[torch.Tensor | None, int, str]]):
+class Pictures(Dataset[Item]):
     """Samples by key. Without `augment` a picture is always the same tensor, the one serving computes."""
 
     def __init__(
@@ -119,15 +120,15 @@ class Pictures(Dataset[tuple[torch.Tensor | None, int, str]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor | None, int, str]:
-        """(tensor, label, ""), or (None, label, "path: reason"): a loader process cannot raise in good words."""
+    def __getitem__(self, key: Key) -> Item:
+        """A picture, or why there is none: a loader process cannot raise in good words."""
         epoch, index = key
         try:
             image = self._decoded(index)
-        except PictureError as error:
-            return None, self.labels[index], f"{self.paths[index]}: {error}"
-        except OSError as error:
-            return None, self.labels[index], f"{self.paths[index]}: {error.strerror or error}"
+        except (PictureError, OSError) as error:
+            size = self.preprocessing.image_size
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            return torch.zeros(3, size, size), IGNORED, f"{self.paths[index]}: {why}"
         if self.augment is None:
             return to_tensor(image, self.preprocessing), self.labels[index], ""
         changed = augmented(image, self.augment, self.preprocessing.image_size, mix(self.seed, epoch, index))
@@ -167,14 +168,11 @@ def augmented(image: Image.Image, augment: AugmentSpec, size: int, seed: int) ->
     return image
 
 
-def collate(items: list[tuple[torch.Tensor | None, int, str]]) -> Batch:
+def collate(items: list[Item]) -> Batch:
     """A batch. An unreadable picture's place is filled with another's pixels, and its label is not counted."""
-    good = next((tensor for tensor, _, _ in items if tensor is not None), None)
-    if good is None:
-        return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), [problem for _, _, problem in items])
-    images = torch.stack([good if tensor is None else tensor for tensor, _, _ in items])
-    labels = torch.tensor([IGNORED if tensor is None else label for tensor, label, _ in items])
-    return Batch(images, labels, [problem for _, _, problem in items if problem])
+    good = next((tensor for tensor, label, _ in items if label != IGNORED), items[0][0])
+    images = torch.stack([good if label == IGNORED else tensor for tensor, label, _ in items])
+    return Batch(images, torch.tensor([label for _, label, _ in items]), [why for _, _, why in items if why])
 
 
 def loader_workers(asked: int | None, cores: int, processes: int, cached: bool) -> int:

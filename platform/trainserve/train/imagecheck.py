@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO, Literal
@@ -111,10 +111,10 @@ def _tail(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> tuple[Listing, str | None]:
-    """The listing to train on and, where pictures are left out, a notice. Raises DataError unless `skip_bad`."""
+def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> Listing:
+    """The listing to train on, with a notice where pictures are left out. Raises DataError unless `skip_bad`."""
     if not bad:
-        return listing, None
+        return listing
     total = len(listing.train) + len(listing.val)
     if not data.skip_bad:
         shown = "\n".join(f"  {picture.path}: {picture.reason}" for picture in bad[:SHOWN])
@@ -134,7 +134,8 @@ def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> tuple
             hint="repair some of them, or remove the class folder",
         )
     names = ", ".join(picture.path for picture in bad[:3]) + (", ..." if len(bad) > 3 else "")
-    return kept, f"{len(bad)} picture{'s' * (len(bad) != 1)} skipped: {names}"
+    notice = f"{len(bad)} picture{'s' * (len(bad) != 1)} skipped: {names}"
+    return replace(kept, notices=(*kept.notices, notice))
 
 
 def key(listing: Listing, data: DataSpec) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def stored(path: Path, listing: Listing, data: DataSpec) -> list[BadPicture] | N
         return None  # not there, or not ours: checking again costs time only
 
 
-def checked(listing: Listing, data: DataSpec, path: Path, *, threads: int) -> tuple[Listing, str | None]:
+def checked(listing: Listing, data: DataSpec, path: Path, *, threads: int) -> Listing:
     """`vetted`, with the stored result if the files are unchanged, else after a check that is stored in `path`.
 
     Raises DataError, OSError.

@@ -1,8 +1,8 @@
 """The pictures of a folder: which classes, which pictures for training, which for validation.
 
 Either `<path>/train/<class>/...` and `<path>/val/<class>/...`, or `<path>/<class>/...` with a stratified share held
-out. Class folders are sorted as text, as torchvision's ImageFolder does; everywhere else the folder's name travels, so a
-class called "10" stays "10" whatever its index. Imports no torch: the command line asks before anything starts.
+out. Class folders are sorted as text, as torchvision's ImageFolder does; everywhere else the folder's name travels, so
+a class called "10" stays "10" whatever its index. Imports no torch: the command line asks before anything starts.
 """
 
 from __future__ import annotations

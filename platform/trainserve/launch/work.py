@@ -1,0 +1,189 @@
+"""What one rank does from start to end: `python -m trainserve.launch.work`, started by the agent.
+
+Exit codes are those of errors.py: 0 done, 143 checkpointed on request, 200 lost a peer, 2, 3, 65 and 1 for errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+import trainserve
+from trainserve import log as logs
+from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_RUN_FAILED, EXIT_SIGTERM, PlatformError, SpecError
+from trainserve.kube.names import ENV_JOB, ENV_JOB_UID, ENV_OUTPUT, ENV_SPEC
+from trainserve.launch import cgroup, lifeline
+from trainserve.spec.classifier import Classifier
+from trainserve.train import checkpoint as checkpoints
+from trainserve.train import imagecheck, imagefolder
+from trainserve.train.agreement import StopRequest
+from trainserve.train.distributed import Group, check_same, is_peer_lost, join
+from trainserve.train.imagecheck import BadPicture
+from trainserve.train.imagefolder import Listing
+from trainserve.train.loop import Outcome, fit
+from trainserve.train.recipe import Recipe, golden_samples, resolve
+from trainserve.train.report import Report
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run, and end in words: a sentence for what a user can repair, a traceback for what only we can."""
+    lifeline.watch()
+    logs.setup()
+    StopRequest().uninstall()  # until training begins nothing is lost by ending at once
+    try:
+        return run()
+    except PlatformError as error:
+        code, text, stack = error.exit_code, str(error), traceback.format_exc()
+        print(text, file=sys.stderr)  # noqa: T201  (the sentence, without a logger's prefix)
+    except Exception as error:
+        stack = traceback.format_exc()
+        if is_peer_lost(error):
+            code, text = EXIT_PEER_LOST, f"lost contact with another rank: {str(error).splitlines()[0]}"
+            log.error("%s", text)
+        else:
+            code, text = EXIT_RUN_FAILED, f"{type(error).__name__}: {error}"
+            sys.stderr.write(stack)
+    write_error_file(text, stack)
+    # At once: threads of torch's process groups may wait for a dead peer, and would keep a regular exit waiting.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run() -> int:
+    """Train as TRAINSERVE_SPEC says; on rank 0, leave the bundle and the archive in TRAINSERVE_OUTPUT."""
+    classifier = read_spec(os.environ.get(ENV_SPEC, ""))
+    output = Path(os.environ.get(ENV_OUTPUT, "output")).absolute()
+    group = join(classifier.spec.train.device)
+    cores = cgroup.cores()
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // group.ranks_here))
+    torch.set_num_threads(threads)
+    report = Report(output if group.is_first else None)
+    listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
+    recipe = prepare(classifier, listing, group)
+    stop = StopRequest()
+    stop.install()
+    outcome = fit(recipe, group, output, report, stop, cores=cores)
+    stop.uninstall()
+    if outcome.skipped:
+        report.notice(f"{outcome.skipped} times a picture was skipped that could no longer be read")
+    group.leave()
+    if not outcome.finished:
+        report.event("stopped", message=f"stopped on request, checkpoint at step {outcome.step}", step=outcome.step)
+        report.close()
+        return EXIT_SIGTERM
+    if group.is_first:
+        package(recipe, outcome, output, report)
+    report.close()
+    return EXIT_OK
+
+
+def read_spec(text: str) -> Classifier:
+    """The Classifier of TRAINSERVE_SPEC. Raises SpecError."""
+    if not text:
+        raise SpecError(f"{ENV_SPEC} is not set", hint="training pods get it from the PyTorchJob's template")
+    try:
+        return Classifier.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SpecError(f"{ENV_SPEC}: {field}: {first['msg']}") from error
+
+
+def same_pictures(classifier: Classifier, group: Group, output: Path, threads: int) -> Listing:
+    """The pictures to train on, the same on all ranks and readable. Raises DataError, EnvironmentProblem."""
+    data = classifier.spec.data
+    listing = imagefolder.scan(
+        Path(data.path),
+        val_split=data.val_split,
+        seed=classifier.spec.train.seed,
+        allow_empty_classes=data.allow_empty_classes,
+    )
+    check_same(group, {"code version": code_version(), "classes": list(listing.classes), "pictures": listing.digest})
+    path = output / "data-check.json"
+    known = imagecheck.stored(path, listing, data) if group.is_first else None
+    found = group.share("known pictures", None if known is None else [[bad.path, bad.reason] for bad in known])
+    if found is None:
+        own = imagecheck.check(listing, data, threads=threads, shard=(group.rank, group.world_size))
+        shards = group.exchange("bad pictures", [[bad.path, bad.reason] for bad in own])
+        found = sorted(pair for shard in shards for pair in shard)
+        if group.is_first:
+            imagecheck.store(path, listing, data, [BadPicture(*pair) for pair in found])
+    return imagecheck.vetted(listing, data, [BadPicture(*pair) for pair in found])
+
+
+def prepare(classifier: Classifier, listing: Listing, group: Group) -> Recipe:
+    """The recipe, with rank 0's measure of the pictures. Raises SpecError on all ranks alike."""
+    side = imagecheck.median_short_side(listing) if group.is_first and classifier.spec.model.image_size is None else 0
+    return resolve(classifier, listing, group.share("median short side", side), group.world_size)
+
+
+def package(recipe: Recipe, outcome: Outcome, output: Path, report: Report) -> None:
+    """The bundle and the .mar of the best checkpoint; doing it again gives the same."""
+    from trainserve.package.bundle import write_bundle
+    from trainserve.package.mar import build_mar
+
+    best = checkpoints.load_best(output, report.notice)
+    assert best is not None, "training finished, so there is a checkpoint"
+    classifier = recipe.classifier
+    lineage: dict[str, Any] = {
+        "job": os.environ.get(ENV_JOB, classifier.metadata.name),
+        "jobUid": os.environ.get(ENV_JOB_UID, ""),
+        "codeVersion": code_version(),
+        "torchVersion": torch.__version__,
+        "dataDigest": recipe.listing.digest,
+        "seed": recipe.train.seed,
+        "checkpoint": best.name,
+        "weightsDigest": checkpoints.weights_digest(best.weights),
+        "trainSamples": len(recipe.listing.train),
+        "valSamples": len(recipe.listing.val),
+        "spec": classifier.spec.model_dump(mode="json", by_alias=True),
+        "metrics": best.metrics,
+    }
+    bundle = write_bundle(best, golden_samples(recipe.listing), output / "bundle", lineage)
+    archive = output / f"{classifier.metadata.name}.mar"
+    build_mar(bundle, archive, name=classifier.metadata.name, version="1.0", serve=classifier.spec.serve)
+    report.event(
+        "done", step=outcome.step, seconds=round(outcome.seconds, 1), bundle=str(bundle), archive=str(archive),
+        **best.metrics,
+    )  # fmt: skip
+
+
+def code_version() -> str:
+    """The version and a digest of the source that trains, so that two images with one version are told apart."""
+    root = Path(trainserve.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(
+        [*(root / "train").glob("*.py"), *(root / "launch").glob("*.py"), *(root / "spec").glob("*.py")]
+    ):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{trainserve.__version__}+{digest.hexdigest()[:12]}"
+
+
+def write_error_file(message: str, stack: str) -> None:
+    """What the agent puts into the termination message (docs/architecture.md)."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path:
+        return
+    extra = {"py_callstack": stack, "timestamp": str(int(time.time()))}
+    try:
+        Path(path).write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}))
+    except OSError as error:
+        log.warning("%s could not be written: %s", path, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

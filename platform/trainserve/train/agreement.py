@@ -1,0 +1,71 @@
+"""All ranks agree at which step to stop, and on the loss, without anybody waiting.
+
+A signal reaches one rank; a rank that stopped alone would leave the others hanging in their next collective. So at
+each step the ranks sum a tiny tensor in the background, and read the sum one step later, when it has long arrived.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from trainserve.train.distributed import Group
+
+
+class StopRequest:
+    """Set by SIGTERM and SIGINT, while installed."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def install(self) -> None:
+        """From now on the two signals ask for a checkpoint instead of ending the process."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def uninstall(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all ranks know of one step."""
+
+    stop: bool  # some rank was asked to stop
+    loss: float  # mean over the ranks
+
+
+class Agreement:
+    """`post` at every step, `result` before the next `post`; the same calls in the same order on all ranks."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._pending: tuple[Any, torch.Tensor] | None = None
+
+    def post(self, stop: bool, loss: float) -> None:
+        """Tell the others, in the background."""
+        tensor = torch.tensor([float(stop), loss], dtype=torch.float64)
+        work = None
+        if self._group.world_size > 1:
+            work = dist.all_reduce(tensor, group=self._group.control, async_op=True)
+        self._pending = work, tensor
+
+    def result(self) -> Verdict | None:
+        """What the last `post` led to; None if there was none. Raises RuntimeError at once when a rank is gone."""
+        if self._pending is None:
+            return None
+        work, tensor = self._pending
+        self._pending = None
+        if work is not None:
+            work.wait()
+        stop, loss = tensor.tolist()
+        return Verdict(stop > 0, loss / self._group.world_size)

@@ -1,0 +1,85 @@
+"""Example data sets as folders of pictures, without a download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.train.files import write_json
+
+DIGITS_LICENCE = (
+    "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0"
+)
+COMPLETE = ".dataset.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A data set on disk."""
+
+    path: Path
+    pictures: int
+    classes: int
+    digest: str  # SHA-256 of names and bytes of all pictures
+    licence: str
+    reused: bool  # it was there before, and whole
+
+
+def get_digits(destination: Path) -> Summary:
+    """The 1,797 scanned digits inside scikit-learn as 8 x 8 grey PNG files, one folder a class.
+
+    The folder appears whole or not at all; one that is there and whole is used again. Raises UserError when
+    `destination` holds something else, EnvironmentProblem without scikit-learn or room on the disk.
+    """
+    if destination.exists():
+        return _existing(destination)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "scikit-learn, which holds the digits, is missing", hint="install trainserve[train]"
+        ) from error
+    found = load_digits()
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for number, (values, label) in enumerate(zip(found.images, found.target, strict=True)):
+            folder = temporary / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            grey = (values * 255 / 16).round().astype("uint8")  # 0..16 to 0..255
+            Image.fromarray(grey).save(folder / f"{number:04d}.png")
+        summary = Summary(destination, len(found.target), 10, _digest(temporary), DIGITS_LICENCE, reused=False)
+        write_json(temporary / COMPLETE, {"name": "digits", "digest": summary.digest, "licence": DIGITS_LICENCE})
+        temporary.rename(destination)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise EnvironmentProblem(f"{destination} could not be written: {error.strerror or error}") from error
+    return summary
+
+
+def _existing(destination: Path) -> Summary:
+    try:
+        wanted = json.loads((destination / COMPLETE).read_bytes())["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{destination} exists and is not the digits data set", hint="choose another folder, or remove this one"
+        ) from error
+    digest = _digest(destination)
+    if digest != wanted:
+        raise UserError(f"the digits in {destination} were changed", hint="remove the folder to get them anew")
+    pictures = len(list(destination.glob("*/*.png")))
+    return Summary(destination, pictures, 10, digest, DIGITS_LICENCE, reused=True)
+
+
+def _digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(root.glob("*/*.png")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,252 @@
+"""`fit`: the training of one rank, from fresh weights or a checkpoint to the last step, top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (its usual name)
+from torch.nn.parallel import DistributedDataParallel
+
+from trainserve.errors import DataError, RunFailed, SpecError
+from trainserve.train import checkpoint as checkpoints
+from trainserve.train import data
+from trainserve.train.agreement import Agreement, StopRequest
+from trainserve.train.architecture import build
+from trainserve.train.data import Batch, Pictures
+from trainserve.train.distributed import Group
+from trainserve.train.metrics import Sums
+from trainserve.train.optim import lr_at, sgd
+from trainserve.train.recipe import Recipe
+from trainserve.train.report import Report
+from trainserve.train.state import Progress, Trainer, restore, snapshot
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How `fit` ended."""
+
+    finished: bool  # False: stopped on request, with a checkpoint
+    step: int
+    seconds: float  # trained, over all generations
+    skipped: int = 0  # pictures that turned unreadable after the check, over all ranks
+
+
+def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRequest, *, cores: int) -> Outcome:
+    """Train. Only rank 0 touches `output`.
+
+    Raises RunFailed when the loss is no number, DataError for a picture that turned unreadable, SpecError for a
+    checkpoint that does not fit, EnvironmentProblem for a full disk, RuntimeError of torch when a peer is lost.
+    """
+    train, device, begun = recipe.train, group.device, time.monotonic()
+    if train.amp == "fp16" and device.type == "cpu":
+        raise SpecError("spec.train.amp: fp16 needs a GPU, and training is on the CPU", hint="use --amp bf16")
+    torch.manual_seed(train.seed)
+    model = build(recipe.classifier.spec.model.arch, len(recipe.classes), recipe.stem)
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer = Trainer(model, sgd(model, train), torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"))
+    progress = restore(trainer, recipe, group, output, report.notice)
+    _announce(recipe, group, progress, report)
+    report.open_board(progress.step)
+    parallel = _parallel(trainer, recipe, group)
+    agreement = Agreement(group)
+    order, train_batches, val_batches = _loaders(recipe, group, cores)
+    skipped, loss_before = 0, torch.zeros(())
+
+    def save(is_best: bool = False) -> None:
+        # Synchronisation point: rank 0's batch-norm statistics are the ones that count, and all have reached this step.
+        sums = group.summed(progress.sums.values)
+        _refuse_nan(float(sums[0]), progress.step, recipe)  # weights of a bad step are never saved
+        if group.is_first:
+            taken = snapshot(trainer, recipe, progress, sums, progress.seconds + time.monotonic() - begun)
+            folder = checkpoints.save(taken, output, keep_last=train.keep_last, is_best=is_best)
+            report.event("checkpoint", checkpoint=folder.name, step=progress.step, best=is_best)
+
+    def ended(finished: bool) -> Outcome:
+        total = int(group.summed(torch.tensor([skipped]))[0])
+        return Outcome(finished, progress.step, progress.seconds + time.monotonic() - begun, total)
+
+    while progress.step < recipe.total_steps:
+        epoch = progress.step // recipe.steps_per_epoch
+        order.epoch, order.first_step = epoch, progress.step % recipe.steps_per_epoch
+        model.train()
+        report.steps_begin(progress.step)
+        for batch in train_batches:
+            skipped += _problems(batch, recipe)
+            lr = lr_at(progress.step, train, recipe.steps_per_epoch)
+            for param_group in trainer.optimizer.param_groups:
+                param_group["lr"] = lr
+            images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            labels = batch.labels.to(device, non_blocking=True)
+            with _autocast(train.amp, device):
+                logits = parallel(images)
+            losses = F.cross_entropy(
+                logits.float(),
+                labels,
+                reduction="none",
+                label_smoothing=train.label_smoothing,
+                ignore_index=data.IGNORED,
+            )
+            loss = losses.sum() / labels.ne(data.IGNORED).sum().clamp(min=1)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.scaler.scale(loss).backward()  # Synchronisation point: gradients are averaged over ranks
+            trainer.scaler.step(trainer.optimizer)
+            trainer.scaler.update()
+            progress.step += 1
+            progress.sums.add(logits, labels, losses)
+            verdict = agreement.result()  # of the step before: it has arrived while this one was computed
+            # On a GPU the loss of the step before, which is there already: nothing waits for this one.
+            agreement.post(stop.requested, (loss if device.type == "cpu" else loss_before).item())
+            loss_before = loss.detach()
+            if verdict is not None:
+                _refuse_nan(verdict.loss, progress.step - 1, recipe)
+            if verdict is not None:
+                report.step(
+                    progress.step, epoch=epoch + 1, loss=verdict.loss, lr=lr, batch=train.batch_size,
+                    steps_left=recipe.total_steps - progress.step, vals_left=train.epochs - epoch,
+                )  # fmt: skip
+            if progress.step % recipe.steps_per_epoch == 0:
+                continue  # the epoch is over: validation and checkpoint follow
+            due = train.checkpoint_every_steps and progress.step % train.checkpoint_every_steps == 0
+            stopping = verdict is not None and verdict.stop
+            if stopping or due:
+                verdict = agreement.result()  # the one just posted: all ranks end it here
+                save()
+            if stopping or (due and verdict is not None and verdict.stop):
+                return ended(finished=False)
+        verdict = agreement.result()
+        # Synchronisation point: every rank measures its share of the validation pictures with rank 0's statistics.
+        for buffer in model.buffers():
+            group.broadcast(buffer)
+        val_begun = time.monotonic()
+        sums, unread = evaluate(model, val_batches, device, train.amp, recipe)
+        skipped += unread
+        val_loss, top1, top5 = Sums(group.summed(sums.values)).means()
+        train_loss, _, _ = Sums(group.summed(progress.sums.values)).means()
+        _refuse_nan(train_loss, progress.step, recipe)
+        report.val_took(time.monotonic() - val_begun)
+        progress.sums = Sums()
+        progress.metrics = {"trainLoss": train_loss, "valLoss": val_loss, "top1": top1, "top5": top5}
+        report.epoch(epoch + 1, train.epochs, progress.step, progress.metrics)
+        is_best = progress.best is None or top1 >= progress.best["top1"]  # of equals, the later one
+        if is_best:
+            progress.best = {"checkpoint": checkpoints.folder_name(progress.step), "top1": top1}
+        save(is_best)
+        if verdict is not None and verdict.stop and progress.step < recipe.total_steps:
+            return ended(finished=False)
+    return ended(finished=True)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Any, device: torch.device, amp: str, recipe: Recipe) -> tuple[Sums, int]:
+    """Sums over this rank's batches, and how many pictures could not be read. No communication."""
+    model.eval()
+    sums, skipped = Sums(), 0
+    for batch in batches:
+        skipped += _problems(batch, recipe)
+        images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+        labels = batch.labels.to(device, non_blocking=True)
+        with _autocast(amp, device):
+            logits = model(images)
+        losses = F.cross_entropy(logits.float(), labels, reduction="none", ignore_index=data.IGNORED)
+        sums.add(logits, labels, losses)
+    return sums, skipped
+
+
+def _parallel(trainer: Trainer, recipe: Recipe, group: Group) -> nn.Module:
+    """The model that averages gradients over ranks."""
+    if group.world_size == 1:
+        return trainer.model
+    model = DistributedDataParallel(
+        trainer.model,
+        device_ids=[group.device] if group.device.type == "cuda" else None,
+        broadcast_buffers=False,  # before validation and checkpoint is enough: training does not read them
+        gradient_as_bucket_view=True,
+    )
+    # The first backward tells DDP the order in which gradients come, and it regroups them for all later steps, which
+    # changes the last bit of their sums. One rehearsal puts a resumed run and an undisturbed one in the same state.
+    before = [buffer.clone() for buffer in trainer.model.buffers()]
+    size = recipe.preprocessing.image_size
+    shape = (max(2, recipe.share), 3, size, size)
+    images = torch.linspace(-1, 1, math.prod(shape), device=group.device).view(shape)
+    trainer.model.train()
+    with _autocast(recipe.train.amp, group.device):
+        output = model(images.contiguous(memory_format=torch.channels_last))
+    output.float().sum().backward()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    for buffer, value in zip(trainer.model.buffers(), before, strict=True):
+        buffer.copy_(value)
+    return model
+
+
+def _loaders(recipe: Recipe, group: Group, cores: int) -> tuple[data.TrainOrder, Any, Any]:
+    """The order of the training batches, their loader, and the loader of this rank's validation batches."""
+    listing, train, spec = recipe.listing, recipe.train, recipe.classifier.spec.data
+    # Decoded pictures are at most about twice the resized side, or small as they are.
+    cached = data.fits_cache(len(listing.train) + len(listing.val), 2 * recipe.preprocessing.resize)
+    workers = data.loader_workers(train.workers, cores, group.ranks_here, cached)
+    room = data.CACHE_BYTES if cached and workers == 0 else 0
+    pictures = Pictures(
+        listing.root, listing.train, recipe.preprocessing, seed=train.seed, augment=spec.augment, cache_bytes=room
+    )
+    fixed = Pictures(listing.root, listing.val, recipe.preprocessing, cache_bytes=room)
+    order = data.TrainOrder(len(listing.train), train.batch_size, train.seed, group.rank, group.world_size)
+    shard = data.val_shard(len(listing.val), max(recipe.share, 32), group.rank, group.world_size)
+    pin = group.device.type == "cuda"
+    return order, data.loader(pictures, order, workers, pin), data.loader(fixed, shard, workers, pin)
+
+
+def _announce(recipe: Recipe, group: Group, progress: Progress, report: Report) -> None:
+    for notice in (*group.notices, *recipe.notices):
+        report.notice(notice)
+    facts = {
+        "job": recipe.classifier.metadata.name,
+        "arch": recipe.classifier.spec.model.arch,
+        "stem": recipe.stem,
+        "imageSize": recipe.preprocessing.image_size,
+        "classes": len(recipe.classes),
+        "trainSamples": len(recipe.listing.train),
+        "valSamples": len(recipe.listing.val),
+        "epochs": recipe.train.epochs,
+        "stepsPerEpoch": recipe.steps_per_epoch,
+        "worldSize": group.world_size,
+        "batchSize": recipe.train.batch_size,
+        "device": group.device.type,
+    }
+    if progress.step:
+        report.event("resume", checkpoint=checkpoints.folder_name(progress.step), step=progress.step, **facts)
+    else:
+        report.event("start", **facts)
+
+
+def _problems(batch: Batch, recipe: Recipe) -> int:
+    """Pictures of the batch that can no longer be read. Raises DataError unless they are to be skipped."""
+    if batch.problems and not recipe.classifier.spec.data.skip_bad:
+        raise DataError(
+            f"a picture in {recipe.listing.root} can no longer be read: {batch.problems[0]}",
+            hint="it was readable when training began, or was not checked; repair it, or use --skip-bad",
+        )
+    return len(batch.problems)
+
+
+def _refuse_nan(loss: float, step: int, recipe: Recipe) -> None:
+    if math.isfinite(loss):
+        return
+    lr = lr_at(step - 1, recipe.train, recipe.steps_per_epoch)
+    raise RunFailed(
+        f"the loss became {loss} at step {step} (epoch {(step - 1) // recipe.steps_per_epoch + 1}, "
+        f"learning rate {lr:.4g})",
+        hint="use a smaller --lr or a longer warm-up (spec.train.warmupEpochs); with --amp fp16 try bf16",
+    )
+
+
+def _autocast(amp: str, device: torch.device) -> AbstractContextManager[Any]:
+    if amp == "none":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if amp == "bf16" else torch.float16)

@@ -178,7 +178,7 @@ def test_static_jobs_import_no_torch() -> None:
 
 @pytest.mark.slow
 def test_elastic_job_ends_with_its_ranks_code(tmp_path: Path) -> None:
-    env = {"PET_NNODES": "1:2", "PET_STANDALONE": "", "PET_NPROC_PER_NODE": "2", "PET_MAX_RESTARTS": "0"}
+    env = {"PET_NNODES": "1:2", "PET_STANDALONE": "", "PET_NPROC_PER_NODE": "2", "PET_RDZV_CONF": "last_call_timeout=1"}
     code, output = finish(agent(tmp_path, HEAD + "sys.exit(67) if rank == 1 else time.sleep(60)", env), 60)
     assert code == 67, output
     assert (message(tmp_path)["rank"], message(tmp_path)["exitCode"]) == (1, 67)

@@ -1,0 +1,77 @@
+"""Which process is which: pids come again, so a process is named by pid, boot and start time, or by what marks it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from trainserve.kube.names import ENV_POD_DIR
+
+PROC = Path("/proc")
+POLL_S = 0.02
+
+
+def boot_id() -> str:
+    """An id of this boot of the machine; "" where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def start_time(pid: int) -> str | None:
+    """When process `pid` started, comparable only with itself on this boot; None when there is none, or a zombie."""
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in {"Z", "X"} else fields[19]
+    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or None
+
+
+def marked(folder: Path) -> list[int]:
+    """Processes whose TRAINSERVE_POD_DIR is `folder` or below it: of those pods, whoever their parent is by now.
+
+    A process keeps the environment that it was started with, so this finds what a dead supervisor left and can never
+    find a stranger that got an old pid. Linux only: elsewhere the lifeline alone has to do.
+    """
+    found: list[int] = []
+    if sys.platform != "linux":
+        return found
+    exact = f"{ENV_POD_DIR}={folder}".encode()
+    for entry in os.scandir(PROC):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environ = Path(entry.path, "environ").read_bytes()
+        except OSError:
+            continue  # ended meanwhile, or another user's
+        if any(item == exact or item.startswith(exact + b"/") for item in environ.split(b"\0")):
+            found.append(int(entry.name))
+    return found
+
+
+def kill_marked(folder: Path, timeout_s: float = 10.0) -> int:
+    """SIGKILL to all of `marked(folder)` until none is left; returns how many there were.
+
+    Raises TimeoutError when some do not go (a process may be stuck in the kernel).
+    """
+    give_up = time.monotonic() + timeout_s
+    killed: set[int] = set()
+    while left := marked(folder):
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"processes {left} of {folder} are still there {timeout_s:.0f} s after SIGKILL")
+        for pid in left:
+            killed.add(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # ended meanwhile
+        time.sleep(POLL_S)
+    return len(killed)

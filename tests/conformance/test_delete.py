@@ -6,8 +6,8 @@ import datetime
 
 import pytest
 
-from support.server import NODE, changes, eventually, job, names_of, owner_reference, pod, service
-from trainserve.kube.cluster import Cluster, Conflict, Invalid, Manifest, NotFound
+from support.server import NODE, changes, eventually, job, owner_reference, pod, service
+from trainserve.kube.cluster import AlreadyExists, Cluster, Conflict, Invalid, Manifest, NotFound
 from trainserve.kube.names import POD, PYTORCHJOB, SERVICE, Kind
 
 FINALIZER = "example.com/wait"
@@ -96,10 +96,21 @@ async def test_a_terminating_pods_status_can_change(cluster: Cluster, namespace:
     assert "deletionTimestamp" in patched["metadata"]
 
 
+async def test_a_terminating_pod_that_ended_still_waits_for_its_kubelet(cluster: Cluster, namespace: str) -> None:
+    await running(cluster, namespace, "a")
+    await cluster.delete(POD, namespace, "a")
+    await cluster.patch(POD, namespace, "a", {"status": {"phase": "Succeeded"}}, subresource="status")
+    await cluster.delete(POD, namespace, "a")
+    assert not await is_gone(cluster, POD, namespace, "a")
+    await cluster.delete(POD, namespace, "a", grace_period_s=0)
+    assert await is_gone(cluster, POD, namespace, "a")
+
+
 async def test_the_name_of_a_terminating_pod_is_taken(cluster: Cluster, namespace: str) -> None:
     await running(cluster, namespace, "a")
     await cluster.delete(POD, namespace, "a")
-    assert names_of((await cluster.list(POD, namespace)).items) == ["a"]
+    with pytest.raises(AlreadyExists):
+        await cluster.create(POD, namespace, pod("a"))
 
 
 async def test_a_watch_sees_both_steps_of_a_deletion(cluster: Cluster, namespace: str) -> None:

@@ -288,11 +288,14 @@ class MemoryCluster:
         found = self._store.get(key)
         assert found is not None
         meta = found["metadata"]
-        grace_s = self._resources[key.kind].grace_s(found)
-        if grace_s and grace_period_s is not None:
+        if "deletionTimestamp" in meta:
+            if grace_period_s is None or grace_period_s >= meta["deletionGracePeriodSeconds"]:
+                return  # on its way, and not sooner by this call
             grace_s = grace_period_s
-        if "deletionTimestamp" in meta and grace_s >= meta["deletionGracePeriodSeconds"]:
-            return  # on its way, and not sooner by this call
+        else:
+            grace_s = self._resources[key.kind].grace_s(found)
+            if grace_s and grace_period_s is not None:
+                grace_s = grace_period_s
         if not grace_s and not meta.get("finalizers"):
             self._remove(key)
             return

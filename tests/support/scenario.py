@@ -65,7 +65,11 @@ class Scenario:
         self.progress = progress
         self.again_s: float | None = None
         self.controller_restarts()
-        self.run(self.cluster.create(names.PYTORCHJOB, NAMESPACE, job))
+        try:
+            self.run(self.cluster.create(names.PYTORCHJOB, NAMESPACE, job))
+        except ApiError:
+            self._runner.close()
+            raise
 
     def __enter__(self) -> Scenario:
         return self
@@ -101,7 +105,11 @@ class Scenario:
         for _ in range(limit):
             before = self.version()
             self.look()
-            self.again_s = self.sync()
+            try:
+                self.again_s = self.sync()
+            except Crash:
+                self.controller_restarts()
+                continue
             if self.version() == before and self.again_s != 0:
                 return
         raise AssertionError(f"not settled after {limit} passes: {self.status()}")
@@ -174,8 +182,8 @@ class Scenario:
         return [event for event in found if event["reason"] == reason]
 
 
-class Crash(Exception):
-    """The controller's process ends here."""
+class Crash(BaseException):
+    """The controller's process ends here: nothing of it handles that."""
 
 
 class Crashing:
@@ -184,6 +192,7 @@ class Crashing:
     def __init__(self, cluster: Cluster, writes: int, *, after: bool) -> None:
         self._cluster = cluster
         self._left = writes
+        self.writes = 0
         self._after = after  # die once the write has reached the server, else before
 
     def __getattr__(self, name: str) -> Any:
@@ -200,6 +209,7 @@ class Crashing:
             except ApiError:
                 self._left += 1  # refused: nothing was written
                 raise
+            self.writes += 1
             if self._left < 0:
                 raise Crash(name)
             return result

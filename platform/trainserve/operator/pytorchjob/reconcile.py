@@ -6,6 +6,8 @@ Training Operator v1.9; docs/architecture.md, "The controller", says where this 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainserve.kube import names, replicas
 from trainserve.kube.cluster import Manifest
 from trainserve.operator.pytorchjob import (
@@ -95,19 +97,20 @@ def reconcile(job: Manifest, observed: Observed, now: float) -> Decision:
 
     # Other pods are replaced one by one.
     replaced = restart.restart_singly(draft, pods)
-    return draft.decision() if replaced is None else _go_on(draft, observed, replaced)
+    return draft.decision() if conditions.is_finished(draft.status) else _go_on(draft, observed, replaced)
 
 
-def _go_on(draft: Draft, observed: Observed, deletes: list[Delete] | None = None) -> Decision:
-    """The children that should be, and the status of those that are."""
+def _go_on(draft: Draft, observed: Observed, replaced: Sequence[Pod] = ()) -> Decision:
+    """The children that should be, and the status of those that are; `replaced` are to go one by one."""
     changes = children.missing_and_surplus(draft, observed)
     pods = observed.of_generation(draft.generation)
     _count(draft, pods)
     leader_type = replicas.leader(draft.job)[0]
-    if not deletes and draft.status["replicaStatuses"][leader_type]["active"]:
+    if not replaced and draft.status["replicaStatuses"][leader_type]["active"]:
         message = names.MESSAGE_RUNNING.format(job=draft.name)
         draft.condition(names.RUNNING, names.REASON_RUNNING, message, "Normal")
-    return draft.decision(deletes=[*(deletes or []), *changes.deletes], creates=changes.creates)
+    deletes = [Delete(names.POD, pod.name, pod.uid) for pod in replaced if not pod.deleting]
+    return draft.decision(deletes=[*deletes, *changes.deletes], creates=changes.creates)
 
 
 def _count(draft: Draft, pods: tuple[Pod, ...]) -> None:

@@ -8,7 +8,6 @@ from enum import Enum
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.replicas import replicas, restart_policy
-from trainserve.operator.pytorchjob.decision import Delete
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.failure import Cause, Failure, failure_of, first_failure
 from trainserve.operator.pytorchjob.observed import Pod
@@ -76,18 +75,20 @@ def restart_gang(draft: Draft, pods: Sequence[Pod], failures: Sequence[Failure])
         _restarting(draft, first, failures, free=verdict is Verdict.FREE)
 
 
-def restart_singly(draft: Draft, pods: Sequence[Pod]) -> list[Delete] | None:
+def restart_singly(draft: Draft, pods: Sequence[Pod]) -> list[Pod]:
     """Upstream's way: failed pods are replaced one by one, others are restarted in place by their kubelet.
 
-    Returns the pods to delete, or None when the job has failed. Restarts are counted across both ways: `podRestarts`
-    holds what was counted of each pod, so none counts twice.
+    Returns the pods that must go, or none when the job has failed. Restarts are counted across both ways:
+    `podRestarts` holds what was counted of each pod, so none counts twice.
     """
+    wanted = set(replicas(draft.job))
+    pods = [pod for pod in pods if (pod.replica_type, pod.index) in wanted]  # the others leave because of a new size
     failures = {pod.uid: failure for pod in pods if (failure := failure_of(pod, draft.now)) is not None}
     verdicts = {uid: judge(draft.job, failure) for uid, failure in failures.items()}
     fatal = [failure for uid, failure in failures.items() if verdicts[uid] is Verdict.FAIL]
     if fatal:
         _fail(draft, pods, first_failure(fatal), fatal)
-        return None
+        return []
     counted_before: dict[str, int] = draft.status.get("podRestarts") or {}
     counted = {}
     for pod in pods:
@@ -97,13 +98,16 @@ def restart_singly(draft: Draft, pods: Sequence[Pod]) -> list[Delete] | None:
     if new and _limit_reached(draft, draft.restarts + new):
         in_place = [_in_place(pod, draft.now) for pod in pods if pod.restarting]
         _fail_backoff(draft, pods, first_failure([*failures.values(), *in_place]) if failures or in_place else None)
-        return None
-    draft.status["restarts"] = draft.restarts + new
-    draft.status["podRestarts"] = {uid: count for uid, count in counted.items() if count}
+        return []
+    if new:
+        draft.status["restarts"] = draft.restarts + new
+    remembered = {uid: count for uid, count in counted.items() if count}
+    if remembered or counted_before:
+        draft.status["podRestarts"] = remembered
     replaced = [pod for pod in pods if pod.uid in failures]
     if replaced:
         _restarting(draft, first_failure(failures.values()), list(failures.values()), free=not new)
-    return [Delete(names.POD, pod.name, pod.uid) for pod in replaced if not pod.deleting]
+    return replaced
 
 
 def _in_place(pod: Pod, now: float) -> Failure:

@@ -1,0 +1,132 @@
+"""The command line as a whole: its speed, its errors, its options."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.command import platform
+from trainserve.cli.main import VERBS
+from trainserve.cli.spec_flags import flag_fields
+from trainserve.kube import names
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["predict", "--help"], ["list"]])
+def test_imports_neither_torch_nor_a_kubernetes_client(words: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys; from trainserve.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, *sorted({'torch', 'kubernetes', 'grpc', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"TRAINSERVE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.stderr.splitlines()[-1] == "0"
+
+
+def test_help_lists_every_verb_with_its_commands_own_words() -> None:
+    text = platform("--help").stdout
+    for verb, (module, line) in VERBS.items():
+        command = getattr(importlib.import_module(module), f"{verb}_command")
+        assert command.name == verb
+        assert command.short_help == line
+        assert line in text
+
+
+def test_flags_are_frozen() -> None:
+    """A flag that goes away or changes its name breaks scripts: change this list on purpose only."""
+    assert list(flag_fields(["data", "model", "train"])) == [
+        "--data",
+        "--val-split",
+        "--skip-bad",
+        "--allow-empty-classes",
+        "--max-pixels",
+        "--check",
+        "--crop-scale",
+        "--flip",
+        "--jitter",
+        "--arch",
+        "--stem",
+        "--image-size",
+        "--nodes",
+        "--nproc-per-node",
+        "--epochs",
+        "--batch-size",
+        "--lr",
+        "--momentum",
+        "--weight-decay",
+        "--schedule",
+        "--warmup-epochs",
+        "--step-epochs",
+        "--label-smoothing",
+        "--amp",
+        "--device",
+        "--seed",
+        "--workers",
+        "--checkpoint-every-steps",
+        "--keep-last",
+        "--backoff-limit",
+        "--deadline-seconds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["trian"], 2, "no such verb 'trian', did you mean 'train'?"),
+        (["train", "--node", "3"], 2, "--nodes"),
+        (["train"], 2, "spec: is required (--data)"),
+        (["train", "--data", "no-such"], 65, "no-such does not exist"),
+        (["train", "--data", ".", "--nodes", "0", "--epochs", "-1"], 2, "--epochs: spec.train.epochs: -1"),
+        (["train", "--data", ".", "--nodes", "3"], 2, "use --batch-size 63 or 66"),
+        (["train", "-f", "missing.yaml"], 2, "missing.yaml: no such file"),
+        (["train", "--data", ".", "--set", "train.epochs"], 2, "expected FIELD=VALUE"),
+        (["train", "--resume", "x", "--epochs", "3"], 2, "cannot be mixed with --epochs"),
+        (["train", "--resume", "digts"], 2, "no such run"),
+        (["status", "digts"], 2, "no such run"),
+        (["logs", "digts"], 2, "no such run"),
+        (["cancel", "local://digts"], 2, "no such run"),
+        (["status", "../../etc"], 2, "../../etc"),
+        (["package", "digts"], 2, "no such run"),
+        (["serve", "digts"], 2, "no such run"),
+        (["serve", "missing.mar"], 2, "missing.mar: no such file"),
+        (["predict", "nobody", "x.png"], 2, "no server named 'nobody' runs here"),
+    ],
+)
+def test_wrong_input_is_told_in_words(words: list[str], code: int, says: str, tmp_path: Path) -> None:
+    done = platform(*words, home=tmp_path / "home", cwd=tmp_path)
+    assert says in done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "home" / "runs").exists() or not list((tmp_path / "home" / "runs").iterdir())
+
+
+def test_dry_run_prints_the_very_objects_and_changes_nothing(tmp_path: Path) -> None:
+    done = platform("train", "--data", "pictures", "--nodes", "4", "--dry-run", home=tmp_path / "home", cwd=tmp_path)
+    classifier, job = yaml.safe_load_all(done.stdout)
+    assert classifier["metadata"]["name"] == job["metadata"]["name"] == "pictures"
+    assert classifier["spec"]["data"]["path"] == str(tmp_path / "pictures")
+    workers = job["spec"]["pytorchReplicaSpecs"]["Worker"]
+    env = {item["name"]: item["value"] for item in workers["template"]["spec"]["containers"][0]["env"]}
+    assert workers["replicas"] == 3
+    assert json.loads(env[names.ENV_SPEC])["spec"]["train"]["nodes"] == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dry_run_prints_is_a_file_that_means_the_same(tmp_path: Path) -> None:
+    first = platform("train", "--data", "x", "--set", "serve.topK=3", "--dry-run", home=tmp_path, cwd=tmp_path).stdout
+    (tmp_path / "again.yaml").write_text(first.split("---\n")[0])
+    again = platform("train", "-f", "again.yaml", "--dry-run", home=tmp_path, cwd=tmp_path).stdout
+    assert again == first

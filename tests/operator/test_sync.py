@@ -1,0 +1,168 @@
+"""Stale caches, conflicts, progress, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.scenario import NAMESPACE, Scenario, pytorchjob
+from trainserve.kube import names
+from trainserve.kube.cluster import Conflict, Forbidden, Manifest
+
+
+def _running(**how: Any) -> Scenario:
+    scenario = Scenario(pytorchjob(**how))
+    scenario.settle()
+    scenario.start_pods()
+    return scenario
+
+
+def test_a_stale_cache_of_jobs_does_not_count_twice() -> None:
+    with _running(backoffLimit=5) as scenario:
+        scenario.end_pod("worker-0", 137)
+        scenario.look()
+        scenario.sync()
+        scenario.look("pods")  # the job in the cache is still the one of before
+        scenario.sync()
+        scenario.sync()
+        assert scenario.status()["restarts"] == 1
+        assert scenario.status()["generation"] == 2
+
+
+def test_a_controller_that_reads_stale_jobs_after_a_restart_is_refused_by_the_server() -> None:
+    with _running() as scenario:
+        scenario.look()
+        stale = scenario.job()
+        scenario.end_pod("worker-0", 137)
+        scenario.settle()
+        scenario.controller_restarts()
+        scenario.look()
+        scenario._seen["jobs"] = [stale]
+        scenario.finish_deletions()
+        scenario._seen["jobs"] = [stale]
+        with pytest.raises(Conflict):
+            scenario.sync()
+        assert scenario.status()["restarts"] == 1
+
+
+def test_a_stale_cache_of_pods_does_not_create_twice() -> None:
+    with Scenario(pytorchjob()) as scenario:
+        scenario.look()
+        scenario.sync()
+        before = {name: pod["metadata"]["uid"] for name, pod in scenario.pods().items()}
+        for _ in range(3):
+            scenario.look("jobs")
+            scenario.sync()
+        assert {name: pod["metadata"]["uid"] for name, pod in scenario.pods().items()} == before
+        assert all(event["count"] == 1 for event in scenario.events("SuccessfulCreatePod"))
+        assert scenario.events("FailedCreatePod") == []
+
+
+def test_pods_of_the_generation_before_that_the_cache_no_longer_shows_hold_up_the_next() -> None:
+    with _running() as scenario:
+        scenario.end_pod("worker-0", 137)
+        scenario.look()
+        scenario.sync()
+        scenario.look("jobs", "services")
+        scenario._seen["pods"] = []
+        assert scenario.sync() == 1.0
+        assert "2" not in {scenario.generations()["master-0"], scenario.generations()["worker-1"]}
+
+
+def test_a_status_written_by_somebody_in_between_is_a_conflict_and_no_overwrite() -> None:
+    with Scenario(pytorchjob()) as scenario:
+        scenario.look()
+        scenario.patch_job({"metadata": {"annotations": {"a": "b"}}})
+        with pytest.raises(Conflict):
+            scenario.sync()
+        assert scenario.pods() == {}
+        scenario.settle()
+        assert len(scenario.pods()) == 3
+
+
+def test_a_refusal_is_told_and_tried_again() -> None:
+    class Quota:
+        def __init__(self, cluster: Any) -> None:
+            self.cluster = cluster
+            self.full = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.cluster, name)
+
+        async def create(self, kind: names.Kind, namespace: str, manifest: Manifest) -> Manifest:
+            if kind == names.POD and self.full:
+                raise Forbidden("exceeded quota: gpus")
+            created: Manifest = await self.cluster.create(kind, namespace, manifest)
+            return created
+
+    with Scenario(pytorchjob()) as scenario:
+        quota = Quota(scenario.cluster)
+        scenario.controller_restarts(quota)  # type: ignore[arg-type]
+        for _ in range(3):
+            scenario.look()
+            with pytest.raises(Forbidden):
+                scenario.sync()
+        (told,) = scenario.events("FailedCreatePod")
+        assert told["message"] == "Error creating pod flowers-master-0: exceeded quota: gpus"
+        assert told["count"] == 3  # one fact, told three times
+        quota.full = False
+        scenario.settle()
+        assert len(scenario.pods()) == 3
+
+
+def test_a_job_that_is_gone_needs_nothing() -> None:
+    with Scenario(pytorchjob()) as scenario:
+        scenario.settle()
+        scenario.run(scenario.cluster.delete(names.PYTORCHJOB, NAMESPACE, "flowers"))
+        scenario.look()
+        assert scenario.sync() is None
+
+
+def test_progress_is_written_at_most_every_five_seconds_and_only_when_it_changed() -> None:
+    told: dict[str, Manifest | None] = {"now": None}
+    with Scenario(pytorchjob(workers=0), progress=lambda job: told["now"]) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        assert "progress" not in scenario.status()
+        told["now"] = {"epoch": 1, "step": 10}
+        scenario.settle()
+        assert scenario.status()["progress"]["step"] == 10
+        scenario.now += 1
+        told["now"] = {"epoch": 1, "step": 20}
+        scenario.settle()
+        assert scenario.status()["progress"]["step"] == 10
+        assert scenario.again_s == 4
+        scenario.wait(4)
+        assert scenario.status()["progress"]["step"] == 20
+        version = scenario.version()
+        scenario.wait(60)
+        assert scenario.version() == version
+        told["now"] = {"epoch": 2, "step": 30}
+        scenario.end_pod("master-0", 0)
+        scenario.settle()  # with the end comes the last of it, at once
+        assert scenario.status()["progress"]["step"] == 30
+
+
+def test_progress_that_cannot_be_read_stops_nothing() -> None:
+    def broken(job: Manifest) -> Manifest | None:
+        raise OSError("disk full")
+
+    with Scenario(pytorchjob(workers=0), progress=broken) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        assert scenario.state() == "Running"
+
+
+def test_events_name_the_job_and_are_told_once_a_fact() -> None:
+    with _running() as scenario:
+        for _ in range(5):
+            scenario.wait(10)
+        scenario.controller_restarts()
+        scenario.settle()
+        (created,) = scenario.events("PyTorchJobCreated")
+        assert created["count"] == 1
+        assert created["involvedObject"]["kind"] == "PyTorchJob"
+        assert created["involvedObject"]["uid"] == scenario.job()["metadata"]["uid"]  # type: ignore[index]
+        (running,) = scenario.events("PyTorchJobRunning")
+        assert running["count"] == 1

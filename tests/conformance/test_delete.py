@@ -184,6 +184,14 @@ async def test_a_namesake_of_the_owner_is_not_the_owner(cluster: Cluster, namesp
     await eventually(lambda: is_gone(cluster, POD, namespace, "b"))
 
 
+async def test_a_namesake_of_the_owner_holds_no_dependent(cluster: Cluster, namespace: str) -> None:
+    owner = await cluster.create(PYTORCHJOB, namespace, job("a"))
+    await cluster.delete(PYTORCHJOB, namespace, "a")
+    await cluster.create(PYTORCHJOB, namespace, job("a"))
+    await cluster.create(POD, namespace, pod("b", owner=owner))
+    await eventually(lambda: is_gone(cluster, POD, namespace, "b"))
+
+
 async def test_one_of_two_owners_is_enough(cluster: Cluster, namespace: str) -> None:
     owners = [await cluster.create(PYTORCHJOB, namespace, job(name)) for name in ("a", "b")]
     shared = pod("c")

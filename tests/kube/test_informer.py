@@ -368,6 +368,7 @@ def test_indexes_follow_the_cache() -> None:
             assert names_of(list(bench.informer.indexed("owner", uid))) == ["b"]
             assert names_of(list(bench.informer.indexed("mark", "2"))) == ["b"]
             assert list(bench.informer.indexed("mark", "1")) == []
+            assert set(bench.informer._indexed["mark"]) == {"2"}  # what is no more takes no memory
 
     run(scenario)
 

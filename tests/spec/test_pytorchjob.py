@@ -226,8 +226,7 @@ json_values = st.recursive(
         st.lists(inner, max_size=2)
         | st.dictionaries(
             st.sampled_from(
-                ["runPolicy", "pytorchReplicaSpecs", "elasticPolicy", "Master", "Worker", "template"]
-                + ["spec", "containers", "name"]
+                ("runPolicy", "pytorchReplicaSpecs", "elasticPolicy", "Master", "Worker", "template", "spec", "name")
             ),
             inner,
             max_size=4,

@@ -368,22 +368,19 @@ def _matching(
     )
 
 
-def _selects(labels: Mapping[str, str] | None, manifest: Manifest | None) -> bool:
-    if manifest is None:
-        return False
+def _selects(labels: Mapping[str, str] | None, manifest: Manifest) -> bool:
     carried = manifest["metadata"].get("labels", {})
     return all(carried.get(key) == value for key, value in (labels or {}).items())
 
 
 def _watch_event(change: Change, labels: Mapping[str, str] | None) -> WatchEvent | None:
     """The change as a watcher with these labels sees it: what stops to match is deleted for him."""
-    was, is_ = _selects(labels, change.before), _selects(labels, change.after)
-    if is_:
-        return WatchEvent("MODIFIED" if was else "ADDED", _copy(change.last))
-    if not was:
+    before, after = change.before, change.after
+    if after is not None and _selects(labels, after):
+        return WatchEvent("MODIFIED" if before is not None and _selects(labels, before) else "ADDED", _copy(after))
+    if before is None or not _selects(labels, before):
         return None
-    assert change.before is not None
-    last = _copy(change.before)
+    last = _copy(before)
     last["metadata"]["resourceVersion"] = str(change.version)
     return WatchEvent("DELETED", last)
 

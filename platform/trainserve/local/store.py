@@ -26,16 +26,12 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """One write. `before` is None for a creation, `after` is None for a removal.
-
-    `last` is the object as it is now, or a removed one's last state under the version of its removal.
-    """
+    """One write. `before` is None for a creation, `after` is None for a removal."""
 
     version: int
     key: Key
     before: Manifest | None
     after: Manifest | None
-    last: Manifest
 
 
 def copy_json(value: Any) -> Any:
@@ -73,15 +69,14 @@ class Store:
         self.version += 1
         after = _at_version(manifest, self.version)
         self._objects[key] = after
-        self._record(Change(self.version, key, before, after, after))
+        self._record(Change(self.version, key, before, after))
         return after
 
     def remove(self, key: Key) -> Manifest:
-        """Forget an object; returns its last state, under the version of its removal."""
-        before = self._objects.pop(key)
+        """Forget an object; returns its last state."""
+        last = self._objects.pop(key)
         self.version += 1
-        last = _at_version(before, self.version)
-        self._record(Change(self.version, key, before, None, last))
+        self._record(Change(self.version, key, last, None))
         return last
 
     def load(self, version: int, objects: dict[Key, Manifest]) -> None:

@@ -13,11 +13,11 @@ from PIL import Image
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.train.files import write_json
+from trainserve.train.imagefolder import MARKER
 
 DIGITS_LICENCE = (
     "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0"
 )
-COMPLETE = ".dataset.json"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def get_digits(destination: Path) -> Summary:
             grey = (values * 255 / 16).round().astype("uint8")  # 0..16 to 0..255
             Image.fromarray(grey).save(folder / f"{number:04d}.png")
         summary = Summary(destination, len(found.target), 10, _digest(temporary), DIGITS_LICENCE, reused=False)
-        write_json(temporary / COMPLETE, {"name": "digits", "digest": summary.digest, "licence": DIGITS_LICENCE})
+        write_json(temporary / MARKER, {"name": "digits", "digest": summary.digest, "licence": DIGITS_LICENCE})
         temporary.rename(destination)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -66,7 +66,7 @@ def get_digits(destination: Path) -> Summary:
 
 def _existing(destination: Path) -> Summary:
     try:
-        wanted = json.loads((destination / COMPLETE).read_bytes())["digest"]
+        wanted = json.loads((destination / MARKER).read_bytes())["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{destination} exists and is not the digits data set", hint="choose another folder, or remove this one"

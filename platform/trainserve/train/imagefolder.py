@@ -22,6 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 # Folders that systems leave on disks; hidden ones (.ipynb_checkpoints, .Trash) are ignored by their dot.
 SYSTEM_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+MARKER = ".dataset.json"  # `get.py` leaves it in the data sets it writes
 SHOWN = 20
 
 
@@ -217,6 +218,8 @@ def _entries(folder: Path, ignored: _Ignored) -> tuple[list[str], list[str]]:
             (ignored.folders if hidden else folders).append(entry.name)
         elif entry.name.startswith("._"):
             ignored.sidecars += 1
+        elif entry.name == MARKER:
+            continue
         elif entry.name.startswith("."):
             ignored.hidden.append(entry.name)
         else:

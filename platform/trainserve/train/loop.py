@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -49,7 +50,8 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
         raise SpecError("spec.train.amp: fp16 needs a GPU, and training is on the CPU", hint="use --amp bf16")
     torch.manual_seed(train.seed)
     model = build(recipe.classifier.spec.model.arch, len(recipe.classes), recipe.stem)
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # on a CPU it gains nothing
+    model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     trainer = Trainer(model, sgd(model, train), torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"))
     progress = restore(trainer, recipe, group, output, report.notice)
     _announce(recipe, group, progress, report)
@@ -82,7 +84,7 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
             lr = lr_at(progress.step, train, recipe.steps_per_epoch)
             for param_group in trainer.optimizer.param_groups:
                 param_group["lr"] = lr
-            images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            images = batch.images.to(device, non_blocking=True, memory_format=layout)
             labels = batch.labels.to(device, non_blocking=True)
             with _autocast(train.amp, device):
                 logits = parallel(images)
@@ -150,7 +152,7 @@ def evaluate(model: nn.Module, batches: Any, device: torch.device, amp: str, rec
     sums, skipped = Sums(), 0
     for batch in batches:
         skipped += _problems(batch, recipe)
-        images = batch.images.to(device, non_blocking=True, memory_format=torch.channels_last)
+        images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         with _autocast(amp, device):
             logits = model(images)
@@ -163,11 +165,15 @@ def _parallel(trainer: Trainer, recipe: Recipe, group: Group) -> nn.Module:
     """The model that averages gradients over ranks."""
     if group.world_size == 1:
         return trainer.model
+    # Before validation and checkpoint is enough for batch-norm's statistics: training does not read them.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its name before 2.15
+    no_sync: dict[str, Any] = {name: False}
     model = DistributedDataParallel(
         trainer.model,
         device_ids=[group.device] if group.device.type == "cuda" else None,
-        broadcast_buffers=False,  # before validation and checkpoint is enough: training does not read them
         gradient_as_bucket_view=True,
+        **no_sync,
     )
     # The first backward tells DDP the order in which gradients come, and it regroups them for all later steps, which
     # changes the last bit of their sums. One rehearsal puts a resumed run and an undisturbed one in the same state.
@@ -177,7 +183,7 @@ def _parallel(trainer: Trainer, recipe: Recipe, group: Group) -> nn.Module:
     images = torch.linspace(-1, 1, math.prod(shape), device=group.device).view(shape)
     trainer.model.train()
     with _autocast(recipe.train.amp, group.device):
-        output = model(images.contiguous(memory_format=torch.channels_last))
+        output = model(images)
     output.float().sum().backward()
     trainer.optimizer.zero_grad(set_to_none=True)
     for buffer, value in zip(trainer.model.buffers(), before, strict=True):

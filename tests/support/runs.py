@@ -148,3 +148,28 @@ async def node(folder: Path, cluster: MemoryCluster | None = None, **options: An
         await kubelet.stop()
         os.close(write_end)
         os.close(read_end)
+
+
+def job(
+    name: str, command: list[str], *, nodes: int = 1, nproc: int = 1, env: Mapping[str, str] | None = None
+) -> Manifest:
+    """A PyTorchJob whose nodes run `command`."""
+    container: Manifest = {
+        "name": "pytorch",
+        "image": "none",
+        "command": command,
+        "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+    def replica(count: int) -> Manifest:
+        template = {"spec": {"terminationGracePeriodSeconds": 5, "containers": [container]}}
+        return {"replicas": count, "restartPolicy": "ExitCode", "template": template}
+
+    replicas = {"Master": replica(1)} | ({"Worker": replica(nodes - 1)} if nodes > 1 else {})
+    return {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "PyTorchJob",
+        "metadata": {"name": name},
+        "spec": {"nprocPerNode": str(nproc), "runPolicy": {"backoffLimit": 3}, "pytorchReplicaSpecs": replicas},
+    }

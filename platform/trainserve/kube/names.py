@@ -146,6 +146,7 @@ MESSAGE_INVALID = "PyTorchJob {job} is failed because its spec is not valid: {pr
 
 # Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
 SUSPEND_BY_USER = "cancelled by the user"
+SUSPEND_BY_OWNER = "the command that started it has ended"
 SUSPEND_BY_INTERRUPT = "interrupted by Ctrl-C"
 
 LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop

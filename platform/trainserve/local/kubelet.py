@@ -23,6 +23,7 @@ from trainserve.local.ports import Ports, is_free
 log = logging.getLogger(__name__)
 
 REASON_NODE_LOST = "NodeLost"
+MESSAGE_NODE_LOST = "the supervisor of this run ended while the pod was running"
 REASON_KUBELET_ERROR = "KubeletError"
 REASON_WITHOUT_EFFECT = "WithoutEffect"
 FINAL = ("Succeeded", "Failed")
@@ -90,9 +91,9 @@ class Kubelet:
                     self._forget(uid)
 
     async def stop(self) -> None:
-        """Kill what runs and wait until it is gone."""
+        """Kill what runs and wait until it is gone. To the controller these pods are lost with their node."""
         for pod in self._pods.values():
-            pod.kill()
+            pod.kill(REASON_NODE_LOST, MESSAGE_NODE_LOST)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _take_over(self, pods: Sequence[Manifest]) -> None:
@@ -103,8 +104,7 @@ class Kubelet:
         for pod in pods:
             if not pod["spec"].get("nodeName") or _is_over(pod):
                 continue
-            message = "the supervisor of this run ended while the pod was running"
-            lost = {"phase": "Failed", "reason": REASON_NODE_LOST, "message": message}
+            lost = {"phase": "Failed", "reason": REASON_NODE_LOST, "message": MESSAGE_NODE_LOST}
             pod["status"] = {**pod.get("status", {}), **lost}
             await self._write_status(pod, pod["status"])
 

@@ -74,8 +74,9 @@ class Pod:
         self.manifest = manifest
         self._changed.set()
 
-    def kill(self) -> None:
-        """End everything at once."""
+    def kill(self, reason: str = "", message: str = "") -> None:
+        """End everything at once. With a `reason` the pod is Failed because of that, whatever its exit codes."""
+        self._reason, self._message = reason or self._reason, message or self._message
         self._killed = True
         self._stopping.set()
         for container in self._running:

@@ -1,0 +1,272 @@
+"""The folder of a run (docs/architecture.md, "The run folder on a laptop"): its paths, its state, who lives in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainserve.errors import UserError, nearest
+from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
+
+INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
+PENDING = "Pending"  # the supervisor has not created the job yet
+SCHEME = "local://"
+MAX_NAME = 54  # so that `<name>-worker-N` stays a DNS label, as metadata.name of a Classifier
+LOCK_WAIT_S = 1.0  # a reader holds the lock for an instant to see whether it is free
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
+
+
+def home() -> Path:
+    """$TRAINSERVE_HOME, or ~/.trainserve: the folder that holds all runs."""
+    return Path(os.environ.get("TRAINSERVE_HOME") or Path.home() / ".trainserve").expanduser().absolute()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old content or the new, never a part, whatever is killed when."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One run's folder. Everything can be read whether or not its supervisor lives."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def output(self) -> Path:
+        return self.path / "output"
+
+    @property
+    def events_path(self) -> Path:
+        return self.output / "events.jsonl"
+
+    @property
+    def spec_path(self) -> Path:
+        return self.path / "classifier.yaml"
+
+    @property
+    def job_path(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def objects_path(self) -> Path:
+        return self.path / "objects.json"
+
+    @property
+    def supervisor_path(self) -> Path:
+        return self.path / "supervisor.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.path / "supervisor.log"
+
+    @property
+    def pods_path(self) -> Path:
+        return self.path / "pods"
+
+    def write_spec(self, text: str) -> None:
+        """Store the resolved Classifier as YAML."""
+        write_atomically(self.spec_path, text)
+
+    def write_job(self, job: Manifest) -> None:
+        """Store the PyTorchJob that the supervisor is to create."""
+        write_atomically(self.job_path, json.dumps(job, indent=2) + "\n")
+
+    def read_job(self) -> Manifest:
+        """The PyTorchJob as it was asked for."""
+        return _read_json(self.job_path) or {}
+
+    def lock(self) -> int:
+        """Take the lock that a run's one supervisor holds; returns the file descriptor that holds it until closed.
+
+        Raises UserError when another one has it.
+        """
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_up = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < give_up:
+                    time.sleep(0.02)
+                    continue
+                os.close(lock)
+                raise UserError(f"run {self.name!r} is going on", hint=f"platform status {self.name}") from None
+            return lock
+
+    def alive(self) -> bool:
+        """Whether a supervisor holds the lock. The kernel releases it when that dies, however that happens."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def supervisor(self) -> dict[str, Any]:
+        """pid, boot id, start time and socket of the last supervisor; {} when there was none."""
+        return _read_json(self.supervisor_path) or {}
+
+    def objects(self, kind: names.Kind) -> list[Manifest]:
+        """All objects of a kind in the last snapshot."""
+        snapshot = _read_json(self.objects_path) or {}
+        return [item for item in snapshot.get("objects", []) if item["kind"] == kind.kind]
+
+    def job(self) -> Manifest | None:
+        """The run's PyTorchJob with its status; None before it was created."""
+        return next((job for job in self.objects(names.PYTORCHJOB) if job["metadata"]["name"] == self.name), None)
+
+    def pods(self) -> list[Manifest]:
+        """The run's pods, Master first."""
+        pods = self.objects(names.POD)
+        return sorted(pods, key=lambda pod: _pod_order(pod["metadata"]["name"]))
+
+    def state(self) -> str:
+        """Pending, Created, Running, Restarting, Succeeded, Failed, Suspended or Interrupted."""
+        alive = self.alive()  # first: the last snapshot is written before the lock goes
+        job = self.job()
+        if job is None:
+            return PENDING if alive else INTERRUPTED
+        conditions = (job.get("status") or {}).get("conditions") or []
+        true = [condition["type"] for condition in conditions if condition["status"] == "True"]
+        last: str = true[-1] if true else PENDING
+        if alive or last in {names.SUCCEEDED, names.FAILED, names.SUSPENDED}:
+            return last
+        return INTERRUPTED
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """Ranks that run now: rank, local_rank, node, pid, pod. Empty when no supervisor lives."""
+        if not self.alive():
+            return []
+        found: list[dict[str, Any]] = []
+        for pod in self.pods():
+            if pod.get("status", {}).get("phase") == "Running":
+                rows = _read_json(self.pods_path / _folder_of(pod) / "ranks.json") or []
+                found += [{**row, "pod": pod["metadata"]["name"]} for row in rows]
+        return sorted(found, key=lambda row: int(row["rank"]))
+
+    def log_files(self, rank: int | None = None) -> list[Path]:
+        """Logs that say something, oldest generation first; with `rank` those of the pods that had this rank.
+
+        Where a pod has several ranks, each of their lines begins with `[rank N] `.
+        """
+        found: list[tuple[int, tuple[int, int], str, Path]] = []
+        for folder in self.pods_path.glob("*.g*"):
+            match = _POD_FOLDER.fullmatch(folder.name)
+            if match is None or (rank is not None and not _had_rank(folder, rank)):
+                continue
+            logs = [log for log in folder.glob("*.log") if log.stat().st_size]
+            found += [(int(match["generation"]), _pod_order(match["pod"]), log.name, log) for log in logs]
+        return [log for *_, log in sorted(found)]
+
+
+def create(name: str) -> RunDir:
+    """Make the folder of a new run. Raises UserError for a name that is taken or is no name."""
+    check_name(name)
+    runs = home() / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        (runs / name).mkdir()  # exclusive: of two at the same time one gets it
+    except FileExistsError:
+        hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform train --resume {name}"
+        raise UserError(f"a run named {name!r} exists already", hint=hint) from None
+    run = RunDir(runs / name)
+    run.output.mkdir()
+    run.pods_path.mkdir()
+    return run
+
+
+def open_run(name: str) -> RunDir:
+    """The run `name` or `local://name`. Raises UserError, with the most alike name, when there is none."""
+    plain = name.removeprefix(SCHEME)
+    if "://" in plain:
+        raise UserError(f"{name!r}: only runs on this machine are known here", hint=f"{SCHEME}NAME or NAME")
+    if _NAME.fullmatch(plain) and (home() / "runs" / plain).is_dir():
+        return RunDir(home() / "runs" / plain)
+    alike = nearest(plain, [run.name for run in all_runs()])
+    guess = f", did you mean {alike!r}?" if alike else ""
+    raise UserError(f"no such run {plain!r} in {home()}{guess}", hint="platform list shows all runs")
+
+
+def all_runs() -> list[RunDir]:
+    """All runs on this machine, by name."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(
+            (RunDir(entry) for entry in (home() / "runs").iterdir() if _NAME.fullmatch(entry.name) and entry.is_dir()),
+            key=lambda run: run.name,
+        )
+    return []
+
+
+def free_name(base: str) -> str:
+    """A name that no run has, made of `base`: `flowers`, `flowers-2`, `flowers-3`, ..."""
+    word = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
+    word = word if word[:1].isalpha() else f"run-{word}".strip("-")
+    for candidate in _numbered(word[: MAX_NAME - 4].rstrip("-")):
+        if not (home() / "runs" / candidate).exists():
+            return candidate
+    raise AssertionError("endless numbers have an end")
+
+
+def check_name(name: str) -> None:
+    """Raises UserError unless `name` can be a run's: before any path is built of it."""
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise UserError(
+            f"{name!r} is no name for a run: a letter, then lower-case letters, digits and -, at most {MAX_NAME}",
+            hint=f"for example {free_name(name)}",
+        )
+
+
+def _numbered(word: str) -> Iterator[str]:
+    yield word
+    number = 2
+    while True:
+        yield f"{word}-{number}"
+        number += 1
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _folder_of(pod: Manifest) -> str:
+    generation = pod["metadata"].get("labels", {}).get(names.LABEL_GENERATION, "0")
+    return f"{pod['metadata']['name']}.g{generation}"
+
+
+def _had_rank(folder: Path, rank: int) -> bool:
+    return any(row["rank"] == rank for row in _read_json(folder / "ranks.json") or [])
+
+
+def _pod_order(pod: str) -> tuple[int, int]:
+    """Master, then workers by number."""
+    head, _, index = pod.rpartition("-")
+    return (0 if head.endswith("-master") else 1, int(index) if index.isdigit() else 0)

@@ -1,0 +1,242 @@
+"""One process a run: API server in memory, controller, kubelet, control socket.
+
+    python -m trainserve.local.supervisor RUNDIR [--resume] [--owner-fd N] [--lock-fd N]
+
+It ends when the job is finished, or suspended and without processes. Everything it knows is in objects.json, so a run
+goes on from there whenever and however it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainserve import log as logging_setup
+from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED, PlatformError
+from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
+from trainserve.kube.names import LOCAL_NAMESPACE, PYTORCHJOB
+from trainserve.local import control, process
+from trainserve.local.kubelet import Kubelet
+from trainserve.local.progress import ProgressReader
+from trainserve.local.rundir import RunDir, write_atomically
+from trainserve.local.server import MemoryCluster
+from trainserve.operator.main import Controller
+
+log = logging.getLogger(__name__)
+
+DEBOUNCE_S = 0.1  # changes come in bursts: one snapshot for each
+LINGER_S = 60.0  # for pods of a finished job to end by themselves
+QUIET_S = 0.3  # without a running pod before the end, so that the controller has had its say
+FINISHED = {names.SUCCEEDED, names.FAILED}
+
+
+class Supervisor:
+    """A run in progress."""
+
+    def __init__(self, run: RunDir, owner_fd: int | None) -> None:
+        self.run_dir = run
+        self._owner_fd = owner_fd
+        self._cluster = _restored(run)
+        self._dirty = asyncio.Event()
+        self._cluster.on_change = self._dirty.set
+        self._ended = asyncio.Event()
+        self._stops = 0
+
+    async def run(self, *, resume: bool) -> None:
+        """Until the job has ended and its processes are gone."""
+        await self._prepare_job(resume=resume)
+        read_end, write_end = os.pipe()  # the write end is in no other process: it closes when this one dies
+        kubelet = Kubelet(self._cluster, self.run_dir.pods_path, lifeline=read_end, clock=time.time)
+        progress = ProgressReader(self.run_dir.events_path)
+        controller = Controller(self._cluster, LOCAL_NAMESPACE, progress_source=progress)
+        verbs: dict[str, control.Handler] = {"get": self._get, "suspend": self._suspend, "patch": self._patch}
+        async with control.serve(verbs) as socket:
+            self._write_supervisor(socket)
+            self._watch_signals()
+            parts = [
+                asyncio.create_task(controller.run(), name="controller"),
+                asyncio.create_task(kubelet.run(), name="kubelet"),
+                asyncio.create_task(self._save_snapshots(), name="snapshots"),
+                asyncio.create_task(self._until_over(kubelet), name="end"),
+            ]
+            try:
+                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # a part that fails takes the run with it, with its traceback in the log
+            finally:
+                for task in parts:
+                    task.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
+                await kubelet.stop()
+                self._snapshot()
+        os.close(write_end)
+        os.close(read_end)
+
+    async def _prepare_job(self, *, resume: bool) -> None:
+        job = self.run_dir.job()
+        if job is None:
+            await self._create_job(generation=0)
+        elif resume and _condition(job) == names.FAILED:
+            # Failed is final in the API, so the run gets a new job; generations go on, and so do the pods' folders.
+            history = self.run_dir.path / "history"
+            history.mkdir(exist_ok=True)
+            write_atomically(history / f"job-{job['metadata']['uid']}.json", json.dumps(job, indent=2) + "\n")
+            for kind in (names.POD, PYTORCHJOB):
+                for item in self.run_dir.objects(kind):
+                    await self._cluster.delete(kind, LOCAL_NAMESPACE, item["metadata"]["name"], grace_period_s=0)
+            await self._create_job(generation=int(job.get("status", {}).get("generation", 0)) + 1)
+        elif resume:
+            annotations = {names.ANNOTATION_SUSPEND_REASON: None}
+            await self._patch({"metadata": {"annotations": annotations}, "spec": {"runPolicy": {"suspend": False}}})
+
+    async def _create_job(self, *, generation: int) -> None:
+        job = self.run_dir.read_job()
+        policy = job["spec"].get("runPolicy", {})
+        if policy.pop("ttlSecondsAfterFinished", None) is not None:
+            log.warning(
+                "spec.runPolicy.ttlSecondsAfterFinished has no effect: a run's folder stays until it is removed"
+            )
+        await self._cluster.create(PYTORCHJOB, LOCAL_NAMESPACE, job)
+        if generation:
+            status = {"status": {"generation": generation}}
+            await self._cluster.patch(PYTORCHJOB, LOCAL_NAMESPACE, self.run_dir.name, status, subresource="status")
+
+    async def _job(self) -> Manifest:
+        return await self._cluster.get(PYTORCHJOB, LOCAL_NAMESPACE, self.run_dir.name)
+
+    # What the control socket offers.
+
+    async def _get(self) -> dict[str, Any]:
+        page = await self._cluster.list(names.POD, LOCAL_NAMESPACE)
+        return {"job": await self._job(), "pods": page.items, "ranks": self.run_dir.ranks()}
+
+    async def _suspend(self, reason: str) -> dict[str, Any]:
+        log.info("suspend: %s", reason)
+        annotations = {names.ANNOTATION_SUSPEND_REASON: reason}
+        return await self._patch({"metadata": {"annotations": annotations}, "spec": {"runPolicy": {"suspend": True}}})
+
+    async def _patch(self, patch: Manifest) -> dict[str, Any]:
+        return {"job": await self._cluster.patch(PYTORCHJOB, LOCAL_NAMESPACE, self.run_dir.name, patch)}
+
+    # What ends it.
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        if self._owner_fd is not None:
+            os.set_blocking(self._owner_fd, False)
+            loop.add_reader(self._owner_fd, self._owner_ended)
+
+    def _signalled(self, name: str) -> None:
+        self._stops += 1
+        if self._stops > 1:
+            log.warning("%s again: everything is killed", name)
+            self._ended.set()
+            return
+        self._soon(self._suspend(f"the supervisor got {name}"))
+
+    def _owner_ended(self) -> None:
+        assert self._owner_fd is not None
+        asyncio.get_running_loop().remove_reader(self._owner_fd)
+        self._soon(self._suspend(names.SUSPEND_BY_OWNER))
+
+    def _soon(self, what: Any) -> None:
+        task = asyncio.ensure_future(what)
+        self._task = task  # the loop itself holds tasks weakly
+
+    async def _until_over(self, kubelet: Kubelet) -> None:
+        """Until the job is finished, or suspended, and no pod runs any more."""
+        quiet_since = finished_since = None
+        while not self._ended.is_set():
+            condition, now = _condition(await self._job()), time.monotonic()
+            over = condition in FINISHED or condition == names.SUSPENDED
+            finished_since = (finished_since or now) if condition in FINISHED else None
+            quiet_since = (quiet_since or now) if over and not kubelet.running else None
+            if quiet_since is not None and now - quiet_since >= QUIET_S:
+                log.info("%s: %s", self.run_dir.name, condition)
+                return
+            if finished_since is not None and now - finished_since > LINGER_S:
+                log.warning("%d pods still run %.0f s after the end: they are killed", kubelet.running, LINGER_S)
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 0.1)
+
+    # What it leaves.
+
+    async def _save_snapshots(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(DEBOUNCE_S)
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        self._dirty.clear()
+        write_atomically(self.run_dir.objects_path, json.dumps(self._cluster.snapshot()))
+
+    def _write_supervisor(self, socket: Path) -> None:
+        self._snapshot()
+        me = os.getpid()
+        facts = {"pid": me, "bootId": process.boot_id(), "startTime": process.start_time(me), "socket": str(socket)}
+        write_atomically(self.run_dir.supervisor_path, json.dumps(facts))
+
+
+def _restored(run: RunDir) -> MemoryCluster:
+    try:
+        text = run.objects_path.read_text()
+    except FileNotFoundError:
+        return MemoryCluster()
+    return MemoryCluster.restore(json.loads(text))
+
+
+def _condition(job: Manifest) -> str:
+    """The type of the last condition that is true: the state."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    true = [condition["type"] for condition in conditions if condition["status"] == "True"]
+    return true[-1] if true else ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Supervise one run; returns 0 once it has ended in whichever way, 1 when the supervisor itself failed."""
+    parser = argparse.ArgumentParser(prog="python -m trainserve.local.supervisor", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="go on with a suspended, interrupted or failed run")
+    parser.add_argument("--owner-fd", type=int, help="pipe whose end of file suspends the run")
+    parser.add_argument("--lock-fd", type=int, help="the run's lock, already taken")
+    given = parser.parse_args(argv)
+    logging_setup.setup()
+    run = RunDir(given.run.absolute())
+    for fd in (given.owner_fd, given.lock_fd):
+        if fd is not None:
+            os.set_inheritable(fd, False)  # no process of a pod may keep the lock
+    try:
+        lock = run.lock() if given.lock_fd is None else given.lock_fd
+        control.remove_stale(run)
+        asyncio.run(_supervise(run, given.owner_fd, resume=given.resume))
+        os.close(lock)
+    except PlatformError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except Exception:
+        log.exception("the supervisor of %s failed", run.name)
+        return EXIT_RUN_FAILED
+    return EXIT_OK
+
+
+async def _supervise(run: RunDir, owner_fd: int | None, *, resume: bool) -> None:
+    await Supervisor(run, owner_fd).run(resume=resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -49,9 +49,9 @@ class MarInfo:
             return source.read(f"{GOLDEN}/{golden.file}")
 
 
-def check_name(name: str) -> str:
-    """`name`, if a model may be called so. Raises UserError."""
-    return _check(name, "model name")
+def check_name(name: str, what: str = "model name") -> str:
+    """`name`, if a model (or a server) may be called so. Raises UserError."""
+    return _check(name, what)
 
 
 def check_version(version: str) -> str:

@@ -70,7 +70,7 @@ def serving_folder() -> Path:
 @contextmanager
 def claim(name: str) -> Iterator[Path]:
     """Hold the server name `name`; gives the path of its record. Raises UserError while another process holds it."""
-    check_name(name)
+    check_name(name, "server name")
     record = serving_folder() / f"{name}.json"
     # Never deleted: two processes would otherwise lock two files of one name.
     descriptor = os.open(_lock_file(record), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -106,7 +106,8 @@ def restart_singly(draft: Draft, pods: Sequence[Pod]) -> list[Pod]:
         draft.status["podRestarts"] = remembered
     replaced = [pod for pod in pods if pod.uid in failures]
     if replaced:
-        _restarting(draft, first_failure(failures.values()), list(failures.values()), free=not new)
+        free = Verdict.COUNTED not in verdicts.values()
+        _restarting(draft, first_failure(failures.values()), list(failures.values()), free=free)
     return replaced
 
 

@@ -173,7 +173,7 @@ def load(folder: Path) -> Checkpoint:
         meta = json.loads((folder / "meta.json").read_bytes())
         wanted, version = meta.pop("sha256"), meta.pop("format")
         size = meta.pop("bytes")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TornCheckpoint(f"meta.json cannot be read: {error or type(error).__name__}") from error
     if version != FORMAT:
         raise TornCheckpoint(f"format {version}, this version reads {FORMAT}")
@@ -189,8 +189,10 @@ def load(folder: Path) -> Checkpoint:
         return Checkpoint(**meta, **tensors)
     except OSError as error:
         raise TornCheckpoint(f"state.pt cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError) as error:  # a field more or less: written by a version with other fields
-        raise TornCheckpoint(f"its fields are not this version's: {error}") from error
+    except TornCheckpoint:
+        raise
+    except Exception as error:  # torch.load of foreign bytes raises many kinds; a field more or less a TypeError
+        raise TornCheckpoint(f"state.pt is not this version's: {str(error).splitlines()[0]}") from error
 
 
 def load_best(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from trainserve.errors import EnvironmentProblem
+from trainserve.observe.events import read
+from trainserve.observe.writer import EventWriter
+
+
+def test_events_are_appended_and_read_back(tmp_path):
+    path = tmp_path / "deep" / "events.jsonl"
+    EventWriter(path, now=lambda: 1.0).write("notice", message="één")
+    writer = EventWriter(path, now=lambda: 2.0)
+    writer.write("step", epoch=1, step=3, loss=0.5)
+    writer.close()
+    events, offset = read(path)
+    assert events == [
+        {"time": 1.0, "kind": "notice", "message": "één"},
+        {"time": 2.0, "kind": "step", "epoch": 1, "step": 3, "loss": 0.5},
+    ]
+    assert offset == path.stat().st_size
+    assert read(path, offset) == ([], offset)
+
+
+def test_a_torn_line_harms_no_other(tmp_path):
+    path = tmp_path / "events.jsonl"
+    EventWriter(path).write("notice", message="a")
+    with path.open("a") as file:
+        file.write('{"time": 1, "kind": "st')
+    events, offset = read(path)
+    assert len(events) == 1
+    EventWriter(path).write("notice", message="b")
+    assert [event["message"] for event in read(path)[0]] == ["a", "b"]
+    assert [event["message"] for event in read(path, offset)[0]] == ["b"]
+
+
+def test_steps_are_due_twice_a_second(tmp_path):
+    now = [10.0]
+    writer = EventWriter(tmp_path / "events.jsonl", now=lambda: now[0])
+    due = []
+    for _ in range(20):
+        due.append(writer.step_is_due())
+        now[0] += 0.1
+    assert 4 <= sum(due) <= 5
+
+
+def test_not_a_number_is_no_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        EventWriter(tmp_path / "events.jsonl").write("step", loss=float("nan"))
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    writer = EventWriter(tmp_path / "events.jsonl")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        writer.write("notice", message="x")

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+
+import pytest
+import torch
+
+from trainserve.errors import EnvironmentProblem, SpecError
+from trainserve.train import checkpoint as checkpoints
+from trainserve.train.checkpoint import Checkpoint, TornCheckpoint, check_matches, latest, load, load_best, save
+from trainserve.train.preprocess import Preprocessing
+
+
+def make(step: int, value: float = 1.0, best: str | None = None, **fields) -> Checkpoint:
+    spec = {"spec": {"train": {"batchSize": 8, "seed": 0}}}
+    checkpoint = Checkpoint(
+        weights={"w": torch.full((4, 3), value), "n": torch.tensor(7)},
+        arch="resnet18",
+        stem="small",
+        image_size=16,
+        classes=["a", "b"],
+        preprocessing=Preprocessing.for_size(16, 100),
+        classifier=spec,
+        data_digest="d" * 64,
+        step=step,
+        steps_per_epoch=10,
+        metrics={"top1": 0.5},
+        best={"checkpoint": best, "top1": 0.5} if best else None,
+        epoch_sums=[1.0, 2.0, 3.0, 4.0],
+        seconds=1.5,
+        optimizer={"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        rng=torch.get_rng_state(),
+    )
+    return dataclasses.replace(checkpoint, **fields)
+
+
+def keep(step: int, output, **options):
+    return save(make(step, float(step)), output, **{"keep_last": 3, "is_best": False, **options})
+
+
+def test_everything_comes_back(tmp_path):
+    before = make(42)
+    after = load(save(before, tmp_path, keep_last=1, is_best=True))
+    assert torch.equal(after.weights["w"], before.weights["w"])
+    assert torch.equal(after.rng, before.rng)
+    assert after.optimizer["param_groups"] == before.optimizer["param_groups"]
+    for name in checkpoints.META_FIELDS:
+        assert getattr(after, name) == getattr(before, name)
+    assert after.preprocessing == before.preprocessing
+    assert (after.epoch, after.name) == (4, "step-00000042")
+
+
+def test_every_field_is_stored():
+    stored = {*checkpoints.META_FIELDS, *checkpoints.STATE_FIELDS, "preprocessing"}
+    assert stored == {field.name for field in dataclasses.fields(Checkpoint)}
+
+
+def test_no_checkpoint_is_none_and_silent(tmp_path):
+    assert latest(tmp_path, pytest.fail) is None
+
+
+TEARS = {
+    "zero bytes": lambda folder: (folder / "state.pt").write_bytes(b""),
+    "half": lambda folder: (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:100]),
+    "a flipped bit": lambda folder: (folder / "state.pt").write_bytes(b"\0" + (folder / "state.pt").read_bytes()[1:]),
+    "no state": lambda folder: (folder / "state.pt").unlink(),
+    "no meta": lambda folder: (folder / "meta.json").unlink(),
+    "empty meta": lambda folder: (folder / "meta.json").write_text(""),
+    "list meta": lambda folder: (folder / "meta.json").write_text("[]"),
+    "another version": lambda folder: (folder / "meta.json").write_text(
+        json.dumps({**json.loads((folder / "meta.json").read_text()), "format": 99})
+    ),
+}
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_ddp_06_a_torn_checkpoint_is_reported_and_passed_over(tmp_path, tear):
+    keep(1, tmp_path)
+    TEARS[tear](keep(2, tmp_path))
+    said: list[str] = []
+    found = latest(tmp_path, said.append)
+    assert found is not None
+    assert found.step == 1
+    assert len(said) == 1
+    assert "step-00000002 is torn" in said[0]
+
+
+def test_ddp_06_a_plain_file_in_its_place_is_torn_too(tmp_path):
+    keep(1, tmp_path)
+    (tmp_path / "checkpoints" / "step-00000009").write_bytes(b"")
+    found = latest(tmp_path, lambda _: None)
+    assert found is not None
+    assert found.step == 1
+
+
+def test_ddp_06_when_all_are_torn_starting_again_is_said(tmp_path):
+    for step in (1, 2):
+        (keep(step, tmp_path) / "state.pt").write_bytes(b"")
+    said: list[str] = []
+    assert latest(tmp_path, said.append) is None
+    assert "none of the 2 checkpoints" in said[-1]
+    assert "step 0" in said[-1]
+
+
+def test_ddp_06_a_crash_at_any_write_leaves_the_older_ones_whole(tmp_path, monkeypatch):
+    """Every fsync and rename of a save is made to fail once, as if the process were killed there."""
+    keep(1, tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    calls = 0
+    for target in range(1, 30):
+        calls = 0
+
+        def dying(original, at=target):
+            def call(*arguments, **named):
+                nonlocal calls
+                calls += 1
+                if calls == at:
+                    raise Killed
+                return original(*arguments, **named)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", dying(os.fsync))
+            patch.setattr(os, "rename", dying(os.rename))
+            patch.setattr(os, "replace", dying(os.replace))
+            try:
+                keep(target + 1, tmp_path, is_best=True)
+                finished = True
+            except Killed:
+                finished = False
+        found = latest(tmp_path, pytest.fail)
+        assert found is not None
+        assert found.step >= 1
+        if finished:
+            assert found.step == target + 1
+            break
+    assert target > 5
+    assert not list((tmp_path / "checkpoints").glob(f"{checkpoints.UNFINISHED}*"))
+
+
+def test_a_full_disk_is_said_and_older_ones_stay(tmp_path, monkeypatch):
+    keep(1, tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(EnvironmentProblem, match="No space left on device"):
+            keep(2, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    keep(1, tmp_path, is_best=True)
+    for step in (2, 3, 4):
+        save(make(step, best="step-00000001"), tmp_path, keep_last=2, is_best=False)
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000001", "step-00000003", "step-00000004"]
+    best = load_best(tmp_path, pytest.fail)
+    assert best is not None
+    assert best.step == 1
+
+
+def test_a_lost_best_falls_back_to_the_newest_and_says_so(tmp_path):
+    keep(1, tmp_path, is_best=True)
+    keep(2, tmp_path)
+    (tmp_path / "checkpoints" / "step-00000001" / "state.pt").unlink()
+    said: list[str] = []
+    found = load_best(tmp_path, said.append)
+    assert found is not None
+    assert found.step == 2
+    assert "best checkpoint cannot be read" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arch": "resnet50"}, "spec.model.arch: checkpoint step-00000001 has resnet18, this run has resnet50"),
+        ({"classes": ["a", "c"]}, r"2 classes \(only there: \['b'\]\).*2 classes \(only here: \['c'\]\)"),
+        ({"classes": ["b", "a"]}, "another order"),
+        ({"batch_size": 16}, "batchSize: .* has 8, this run has 16"),
+        ({"image_size": 32}, "has 16, this run has 32"),
+        ({"data_digest": "e" * 64}, "set of pictures"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, message):
+    with pytest.raises(SpecError, match=message):
+        check_matches(make(1), change)
+    check_matches(make(1), {"arch": "resnet18", "classes": ["a", "b"], "batch_size": 8, "seed": 0})
+
+
+def test_objects_in_a_checkpoint_are_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch /tmp/should-not-exist",)
+
+    folder = keep(1, tmp_path)
+    meta = json.loads((folder / "meta.json").read_text())
+    torch.save({"weights": Evil()}, folder / "state.pt")
+    meta |= {"bytes": (folder / "state.pt").stat().st_size, "sha256": checkpoints._sha256(folder / "state.pt")}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(TornCheckpoint):
+        load(folder)
+
+
+def test_the_digest_sees_names_types_shapes_and_bits():
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    same = {"b": torch.ones(1), "a": torch.zeros(3, 2).T.contiguous()}
+    assert checkpoints.weights_digest(base) == checkpoints.weights_digest(same)
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "c": torch.ones(1)},
+        {"a": -torch.zeros(2, 3), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "b": torch.ones(1).double()},
+    ]
+    assert len({checkpoints.weights_digest(weights) for weights in [base, *others]}) == 5

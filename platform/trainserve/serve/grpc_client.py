@@ -65,7 +65,8 @@ class GrpcClient:
             return UserError(f"{label}: too large: {size:,} bytes; {first}")
         if code is grpc.StatusCode.CANCELLED and size > 4_000_000:  # how TorchServe's frontend refuses a large message
             return UserError(f"{label}: the server cut off {size:,} bytes: most likely too large for it")
-        if code is grpc.StatusCode.INTERNAL and "not found" in first.lower():  # TorchServe's NOT_FOUND
+        unknown = "not found" in first.lower() or "does not exist" in first
+        if code is grpc.StatusCode.INTERNAL and unknown:  # TorchServe's NOT_FOUND, of a model or a version
             return UserError(f"no model {model!r} at {self.target}: {first}")
         return EnvironmentProblem(f"model {model} at {self.target} could not answer ({code.name}): {first}")
 

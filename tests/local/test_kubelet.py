@@ -55,7 +55,13 @@ def test_a_pod_succeeds_and_says_so_as_a_kubelet_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "code", "reason"),
-    [("exit 65", 65, "Error"), ("kill -9 $$$$", 137, "Error"), ("kill -15 $$$$", 143, "Error")],
+    [
+        ("exit 65", 65, "Error"),
+        ("kill -9 $$$$", 137, "Error"),
+        ("kill -15 $$$$", 143, "Error"),
+        ("kill -15 0", 143, "Error"),
+        ("kill -9 0", 137, "Error"),
+    ],
 )
 def test_exit_codes(tmp_path: Path, script: str, code: int, reason: str) -> None:
     async def scenario(node: Node) -> None:
@@ -288,7 +294,7 @@ def test_what_has_no_effect_is_told_once_a_job(tmp_path: Path) -> None:
             )
             assert (await node.over(name))["status"]["phase"] == "Succeeded"
         assert await node.events() == [
-            "on this machine a pod is a group of processes of laptop: image, resources without effect"
+            "no effect on this machine, where a pod is a group of processes: image, resources"
         ]
 
     run(tmp_path, scenario)

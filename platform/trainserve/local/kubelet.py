@@ -64,7 +64,7 @@ class Kubelet:
         self._pods: dict[str, Pod] = {}  # by uid: those that are not over
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._objects: dict[str, Manifest] = {}  # by uid: all there are, as last seen
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[str, set[str]] = {}  # by job
 
     @property
     def running(self) -> int:
@@ -212,11 +212,13 @@ class Kubelet:
 
     async def _tell(self, pod: Manifest) -> None:
         """Say once a job what has no effect here."""
-        sentence = podspec.told(pod)
         job = pod["metadata"].get("labels", {}).get(names.LABEL_JOB_NAME, pod["metadata"]["name"])
-        if sentence is None or (job, sentence) in self._told:
+        new = podspec.without_effect(pod) - self._told.setdefault(job, set())
+        if not new:
             return
-        self._told.add((job, sentence))
+        self._told[job] |= new
+        fields = ", ".join(sorted(new))
+        sentence = f"no effect on this machine, where a pod is a group of processes: {fields}"
         log.info("pod %s: %s", pod["metadata"]["name"], sentence)
         now = timestamp(self._clock())
         await self._cluster.create(

@@ -77,18 +77,13 @@ class Address:
     port: int = names.PORT
 
 
-def told(pod: Manifest) -> str | None:
-    """One sentence on what has no effect here, or None."""
+def without_effect(pod: Manifest) -> set[str]:
+    """Names of the pod's and its containers' fields that have no effect here."""
     spec = pod["spec"]
-    without_effect = {name for name in _POD_TOLD if spec.get(name)}
+    found = {name for name in _POD_TOLD if spec.get(name)}
     for container in _containers(spec):
-        without_effect |= {name for name in _CONTAINER_TOLD if container.get(name)}
-    if not without_effect:
-        return None
-    return (
-        f"on this machine a pod is a group of processes of {spec.get('nodeName', 'the node')}: "
-        f"{', '.join(sorted(without_effect))} without effect"
-    )
+        found |= {name for name in _CONTAINER_TOLD if container.get(name)}
+    return found
 
 
 def check(pod: Manifest) -> None:

@@ -11,7 +11,7 @@ from trainserve.observe.events import encode
 def test_progress_grows_with_the_events(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     read = ProgressReader(path)
-    assert read({}) is None
+    assert read({}) == {}
     with path.open("w") as file:
         file.write(encode({"time": 1.0, "kind": "start", "epochs": 3}))
         file.write(encode({"time": 2.0, "kind": "step", "epoch": 1, "step": 4, "loss": 2.5, "imagesPerSecond": 80.0}))

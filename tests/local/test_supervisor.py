@@ -229,6 +229,18 @@ def test_status_shows_ranks_and_pods_of_a_running_job(home: Path) -> None:
         control.request(run, "dance")
 
 
+def test_progress_of_rank_0_is_in_the_jobs_status(home: Path) -> None:
+    event = '{"time": 1.0, "kind": "step", "epoch": 1, "step": 7, "loss": 0.5}\n'
+    run = new_run(
+        "steps",
+        HEAD + "time.sleep(0.5); open(os.environ['RUN'] + '/output/events.jsonl', 'w').write("
+        f"{event!r}); time.sleep(60)",
+    )
+    start.start(run, detach=True)
+    wait_until(lambda: "progress" in (run.job() or {}).get("status", {}), "progress is written")
+    wait_until(lambda: (run.job() or {})["status"]["progress"].get("step") == 7, "the step is seen")
+
+
 def test_a_supervisor_that_cannot_start_says_why(home: Path) -> None:
     run = rundir.create("broken")
     run.write_job({"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": {"name": "broken"}, "spec": {}})

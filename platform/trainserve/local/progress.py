@@ -12,14 +12,17 @@ _SAME = ("epoch", "step", "loss", "top1", "imagesPerSecond", "etaSeconds")
 
 
 class ProgressReader:
-    """Reads what is new in events.jsonl at each call. None until training has made a step."""
+    """Reads what is new in events.jsonl at each call. Empty until training has made a step.
+
+    Empty and not None, so that the controller goes on asking: no event of a pod tells it that training has begun.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
         self._progress: Manifest = {}
 
-    def __call__(self, job: Manifest) -> Manifest | None:
+    def __call__(self, job: Manifest) -> Manifest:
         """What status.progress of `job`, the only one of its run, should be."""
         del job
         found, self._offset = events.read(self._path, self._offset)
@@ -32,4 +35,4 @@ class ProgressReader:
                 self._progress["checkpointStep"] = event["step"]
             if event["kind"] == "done":
                 self._progress["etaSeconds"] = 0.0
-        return dict(self._progress) or None
+        return dict(self._progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -26,9 +27,9 @@ def get_command(dataset: str, folder: Path | None, fmt: str) -> int:
     from trainserve.train import get  # scikit-learn takes a second to import
 
     found = get.get_digits(folder or Path(dataset))
-    emit(fmt, found, table=lambda: "", names=[str(found["path"])])
-    say(
-        f"{found['pictures']} pictures of {found['classes']} classes in {found['path']} (sha256 {found['digest'][:12]})"
-    )
-    say(f"licence: {found['licence']}")
+    document = {**asdict(found), "path": str(found.path)}
+    emit(fmt, document, table=lambda: "", names=[str(found.path)])
+    kept = " (it was there already)" if found.reused else ""
+    say(f"{found.pictures} pictures of {found.classes} classes in {found.path}{kept}, sha256 {found.digest[:12]}")
+    say(f"licence: {found.licence}")
     return 0

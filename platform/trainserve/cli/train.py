@@ -78,8 +78,7 @@ def train_command(
         allow_empty_classes=data.allow_empty_classes,
     )
     bad = check_pictures(listing, data)
-    _, skipped = imagecheck.vetted(listing, data, bad)
-    for notice in [*listing.notices, *([skipped] if skipped else [])]:
+    for notice in imagecheck.vetted(listing, data, bad).notices:
         say(notice)
     run = rundir.create(classifier.metadata.name)
     run.write_spec(to_yaml(_document(classifier)))

@@ -316,6 +316,14 @@ def test_sigkill_leaves_no_process(home: Path, mars: dict[str, Path], victims: s
         child.wait()
     with pytest.raises(UserError, match="no server named 'child'"):
         find_server("child")
+    folder = home / "serving" / "child.folder"
+    if "us" in victims.split() and "guard" not in victims:
+        assert not Path(folder.read_text()).exists()  # the guard tidied up
+    if victims == "us and guard":
+        left = Path(folder.read_text())
+        assert left.exists()
+        with torchserve.running([ModelRef(mars["pair"])], name="child"):
+            assert not left.exists()  # the next server of this name does
 
 
 def test_a_model_that_does_not_load_shows_the_worker_s_own_words(mars: dict[str, Path], tmp_path: Path) -> None:

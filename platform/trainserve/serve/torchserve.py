@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 STARTUP_TIMEOUT_S = 180.0
 START_ATTEMPTS = 3  # only where a port we chose was taken between choosing and binding
 WORKER_MODULES = ("torch", "torchvision", "safetensors", "yaml", "psutil", "PIL")
+FOLDER_PREFIX = "trainserve-serving-"
 # A worker's Unix socket is <folder>/tmp/.ts.sock.<port>, and a socket's path has at most 107 bytes.
 LONGEST_FOLDER = 80
 
@@ -166,8 +167,11 @@ def _read_models(models: Sequence[ModelRef]) -> dict[str, MarInfo]:
 @contextmanager
 def _process(name: str, models: dict[str, MarInfo], ports: Ports, java: Java, site: Path) -> Iterator[Server]:
     """TorchServe started, not yet ready; every process of it gone afterwards."""
+    note = servers.serving_folder() / f"{name}.folder"
+    _remove_leftover(note)
     folder = _short_folder()
     try:
+        note.write_text(str(folder), encoding="utf-8")
         log_file = servers.serving_folder() / f"{name}.log"
         output = servers.serving_folder() / f"{name}.java.log"
         for leftover in servers.serving_folder().glob(f"{name}.log*"):
@@ -206,6 +210,18 @@ def _process(name: str, models: dict[str, MarInfo], ports: Ports, java: Java, si
             _stop(process, write_end, java_pid)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        note.unlink(missing_ok=True)
+
+
+def _remove_leftover(note: Path) -> None:
+    """Remove the folder of a server of this name whose process and guard were both killed.
+
+    The caller holds the server's lock, so nothing uses it any more.
+    """
+    folder = Path(_read(note).strip() or "/nowhere")
+    if folder.name.startswith(FOLDER_PREFIX) and folder.is_absolute():
+        shutil.rmtree(folder, ignore_errors=True)
+    note.unlink(missing_ok=True)
 
 
 def _stop(process: subprocess.Popen[str], write_end: int, java_pid: int) -> None:
@@ -224,10 +240,10 @@ def _stop(process: subprocess.Popen[str], write_end: int, java_pid: int) -> None
 
 
 def _short_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="trainserve-"))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="trainserve-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir="/tmp"))
     return folder
 
 

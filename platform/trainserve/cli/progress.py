@@ -26,7 +26,7 @@ def epoch_line(event: Event, epochs: int) -> str:
     return (
         f"epoch {event.get('epoch', 0)}/{epochs}  train loss {event.get('trainLoss', 0):.4f}  "
         f"val loss {event.get('valLoss', 0):.4f}  top-1 {percent(event.get('top1'))}  "
-        f"top-5 {percent(event.get('top5'))}  {event.get('imagesPerSecond', 0):.0f} images/s"
+        f"top-5 {percent(event.get('top5'))}"
     )
 
 

@@ -27,10 +27,13 @@ from trainserve.spec.classifier import Classifier
 from trainserve.train import checkpoint as checkpoints
 from trainserve.train import imagecheck, imagefolder
 from trainserve.train.agreement import StopRequest
+from trainserve.train.checkpoint import Checkpoint
 from trainserve.train.distributed import Group, check_same, is_peer_lost, join
+from trainserve.train.files import write_text
 from trainserve.train.imagecheck import BadPicture
 from trainserve.train.imagefolder import Listing
 from trainserve.train.loop import Outcome, fit
+from trainserve.train.predictions import predictions
 from trainserve.train.recipe import Recipe, golden_samples, resolve
 from trainserve.train.report import Report
 
@@ -80,13 +83,17 @@ def run() -> int:
     stop.uninstall()
     if outcome.skipped:
         report.notice(f"{outcome.skipped} times a picture was skipped that could no longer be read")
-    group.leave()
     if not outcome.finished:
+        group.leave()
         report.event("stopped", message=f"stopped on request, checkpoint at step {outcome.step}", step=outcome.step)
         report.close()
         return EXIT_SIGTERM
-    if group.is_first:
-        package(recipe, outcome, output, report)
+    best = checkpoints.load_best(output, report.notice) if group.is_first else None
+    rows = predictions(recipe, group, best, cores=cores)
+    group.leave()
+    if best is not None:
+        write_text(output / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        package(recipe, best, outcome, output, report)
     report.close()
     return EXIT_OK
 
@@ -131,13 +138,11 @@ def prepare(classifier: Classifier, listing: Listing, group: Group) -> Recipe:
     return resolve(classifier, listing, group.share("median short side", side), group.world_size)
 
 
-def package(recipe: Recipe, outcome: Outcome, output: Path, report: Report) -> None:
+def package(recipe: Recipe, best: Checkpoint, outcome: Outcome, output: Path, report: Report) -> None:
     """The bundle and the .mar of the best checkpoint; doing it again gives the same."""
     from trainserve.package.bundle import write_bundle
     from trainserve.package.mar import build_mar
 
-    best = checkpoints.load_best(output, report.notice)
-    assert best is not None, "training finished, so there is a checkpoint"
     classifier = recipe.classifier
     lineage: dict[str, Any] = {
         "job": os.environ.get(ENV_JOB, classifier.metadata.name),

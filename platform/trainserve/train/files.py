@@ -9,12 +9,16 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name beside `path`, fsync, rename. Raises OSError."""
+    """Write indented JSON, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write to a temporary name beside `path`, fsync, rename. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, allow_nan=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

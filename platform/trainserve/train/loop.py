@@ -131,7 +131,7 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
         skipped += unread
         val_loss, top1, top5 = Sums(group.summed(sums.values)).means()
         train_loss, _, _ = Sums(group.summed(progress.sums.values)).means()
-        _refuse_nan(train_loss, progress.step, recipe)
+        _refuse_nan(train_loss + val_loss, progress.step, recipe)
         report.val_took(time.monotonic() - val_begun)
         progress.sums = Sums()
         progress.metrics = {"trainLoss": train_loss, "valLoss": val_loss, "top1": top1, "top5": top5}

@@ -1,0 +1,149 @@
+"""`platform serve` and `platform predict`, as typed in two terminals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import bundles
+from support.command import command, environment, platform
+from support.live import mentions, processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Served:
+    """A `platform serve` that is ready."""
+
+    def __init__(self, home: Path, process: subprocess.Popen[str], ready: dict[str, str]) -> None:
+        self.home, self.process, self.ready = home, process, ready
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("serving")
+    archive = bundles.mar(folder, name="digits", workers=1)
+    process = subprocess.Popen(
+        command("serve", archive, "-o", "json"),
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "}\n":
+            break
+    try:
+        yield Served(folder, process, json.loads("".join(lines)))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    file = tmp_path / "a picture.png"
+    file.write_bytes(bundles.picture(1))
+    return file
+
+
+@pytest.mark.parametrize("protocol", [[], ["--grpc"]])
+def test_predict_by_name(served: Served, picture: Path, protocol: list[str]) -> None:
+    done = platform("predict", "digits", picture, "--top", 2, "-o", "json", *protocol, home=served.home)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["model"] == "digits"
+    assert answer["version"] == "1.0"
+    assert len(answer["predictions"]) == 2
+    assert answer["predictions"][0]["probability"] >= answer["predictions"][1]["probability"]
+
+
+def test_predict_by_url_and_a_folder(served: Served, tmp_path: Path) -> None:
+    for seed in range(3):
+        (tmp_path / f"{seed}.png").write_bytes(bundles.picture(seed))
+    (tmp_path / "notes.txt").write_text("no picture")
+    done = platform("predict", served.ready["url"], tmp_path, "--model", "digits", home=served.home)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("/")] == [
+        str(tmp_path / f"{seed}.png") for seed in range(3)
+    ]
+
+
+def test_what_is_no_picture_is_refused_and_the_others_are_answered(
+    served: Served, picture: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "page.jpg"
+    text.write_text("<html>")
+    done = platform("predict", "digits", text, picture, "-o", "json", home=served.home)
+    assert done.returncode == 2
+    assert "page.jpg: refused: " in done.stderr
+    assert "1 of 2 pictures were refused" in done.stderr
+    refused, answered = json.loads(done.stdout)
+    assert "error" in refused
+    assert "predictions" in answered
+
+
+def test_wrong_names_get_the_nearest_one(served: Served, picture: Path) -> None:
+    done = platform("predict", "digts", picture, home=served.home)
+    assert done.returncode == 2
+    assert "did you mean 'digits'?" in done.stderr
+    done = platform("predict", "digits", picture, "--model", "flowers", home=served.home)
+    assert done.returncode == 2
+    assert "no model 'flowers'; it serves digits" in done.stderr
+
+
+def test_list_shows_the_server(served: Served) -> None:
+    found = json.loads(platform("list", "-o", "json", home=served.home).stdout)["servers"]
+    assert [(server["name"], server["models"]) for server in found] == [("digits", {"digits": "1.0"})]
+
+
+def test_no_server_there(picture: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    done = platform("predict", url, picture, "--model", "digits")
+    assert done.returncode == 3
+    assert f"no server answers at {url}" in done.stderr
+
+
+def test_a_port_in_use_is_named(served: Served, tmp_path: Path) -> None:
+    port = served.ready["url"].rpartition(":")[2]
+    archive = bundles.mar(tmp_path, name="other", workers=1)
+    done = platform("serve", archive, "--port", port, home=tmp_path)
+    assert done.returncode == 3
+    assert f"--port {port}" in done.stderr
+    assert "in use" in done.stderr
+
+
+def test_something_else_called_mar_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.mar"
+    file.write_text("not a zip")
+    done = platform("serve", file, home=tmp_path)
+    assert done.returncode == 2
+    assert "x.mar" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_with_no_process_left(tmp_path: Path, number: signal.Signals) -> None:
+    archive = bundles.mar(tmp_path, name="brief", workers=1)
+    process = subprocess.Popen(
+        command("serve", archive), env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "/predictions/brief" in process.stdout.readline()
+    assert [pid for pid in processes() if pid != process.pid and mentions(pid, str(tmp_path))] != []
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.endswith("stopped\n")
+    assert [pid for pid in processes() if mentions(pid, str(tmp_path))] == []

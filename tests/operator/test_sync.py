@@ -100,6 +100,7 @@ def test_a_refusal_is_told_and_tried_again() -> None:
         quota = Quota(scenario.cluster)
         scenario.controller_restarts(quota)  # type: ignore[arg-type]
         for _ in range(3):
+            scenario.now += 10
             scenario.look()
             with pytest.raises(Forbidden):
                 scenario.sync()
@@ -166,3 +167,18 @@ def test_events_name_the_job_and_are_told_once_a_fact() -> None:
         assert created["involvedObject"]["uid"] == scenario.job()["metadata"]["uid"]  # type: ignore[index]
         (running,) = scenario.events("PyTorchJobRunning")
         assert running["count"] == 1
+
+
+def test_a_pod_that_replaced_the_one_to_be_deleted_stays() -> None:
+    with _running() as scenario:
+        scenario.end_pod("worker-0", 137)
+        scenario.look()
+        scenario.sync()
+        scenario.look("jobs", "services")
+        stale = list(scenario._seen["pods"])
+        scenario.finish_deletions()
+        fresh = {name: pod["metadata"]["uid"] for name, pod in scenario.pods().items()}
+        scenario._seen["pods"] = stale
+        scenario.sync()
+        assert {name: pod["metadata"]["uid"] for name, pod in scenario.pods().items()} == fresh
+        assert scenario.deleting() == set()

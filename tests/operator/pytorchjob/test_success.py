@@ -65,3 +65,16 @@ def test_a_job_that_has_ended_well_is_not_failed_by_a_deadline_seen_later() -> N
         scenario.end_pod("master-0", 0)
         scenario.wait(60)
         assert scenario.state() == "Succeeded"
+
+
+def test_a_pod_of_a_generation_before_decides_nothing() -> None:
+    with Scenario(pytorchjob()) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        scenario.suspend()
+        scenario.settle()
+        scenario.end_pod("master-0", 0)
+        scenario.settle()
+        assert scenario.state() == "Running"  # False, as it is on its way to Suspended
+        scenario.finish_deletions()
+        assert scenario.state() == "Suspended"

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import click
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from trainserve.spec.classifier import DataSpec, ModelSpec, ServeSpec, TrainSpec
 from trainserve.spec.load import allowed, fields
 from trainserve.spec.source import FieldPath, scalar
 
-SECTIONS = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "serve": ServeSpec}
+SECTIONS: dict[str, type[BaseModel]] = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "serve": ServeSpec}
 RENAMED = {"spec.data.path": "--data"}
 
 

@@ -64,10 +64,10 @@ def train_command(
         flags["spec.data.path"] = (flag, str(Path(path).expanduser().absolute()) if path else path)
     classifier = load(file, sets, flags, name_for=rundir.free_name)
     if dry_run:
-        run = classifier.metadata.name
-        job = _job(classifier, rundir.home() / "runs" / run)
+        name = classifier.metadata.name
+        job = _job(classifier, rundir.home() / "runs" / name)
         documents = [_document(classifier), job]
-        objects = [f"classifier/{run}", f"pytorchjob/{run}"]
+        objects = [f"classifier/{name}", f"pytorchjob/{name}"]
         emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
         return 0
     data = classifier.spec.data

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support import pictures
 from trainserve.errors import SpecError
 from trainserve.spec.classifier import AugmentSpec
+from trainserve.spec.derive import steps_per_epoch
 from trainserve.train.data import (
     IGNORED,
     Pictures,
@@ -19,7 +20,6 @@ from trainserve.train.data import (
     leftover_notice,
     loader,
     loader_workers,
-    steps_per_epoch,
     val_shard,
 )
 from trainserve.train.imagefolder import scan

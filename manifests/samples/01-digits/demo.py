@@ -7,12 +7,15 @@ what it started is stopped.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -34,7 +37,7 @@ def main() -> int:
     archive = OUT / f"{run['name']}.mar"
     platform("package", run["name"], "-o", archive, "--name", run["name"])
     trained = trained_answers(Path(run["bundle"]).parent / "predictions.jsonl")
-    with Serving(archive) as server:
+    with serving(archive) as server:
         pictures = list(trained)
         rest = served_answers(server, data, pictures)
         grpc = served_answers(server, data, pictures[::GRPC_EVERY], "--grpc")
@@ -58,30 +61,34 @@ def say(words: tuple[object, ...]) -> None:
     )
 
 
-class Serving:
-    """`platform serve` as long as a block lasts; gives the server's name."""
-
-    def __init__(self, archive: Path) -> None:
-        self.archive = archive
-
-    def __enter__(self) -> str:
-        say(("serve", self.archive))
-        command = [PLATFORM, "serve", self.archive, "--name", f"demo-{time.time_ns()}", "-o", "json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
-        assert self.process.stdout is not None
+@contextmanager
+def serving(archive: Path) -> Iterator[str]:
+    """`platform serve` as long as a block lasts; gives the server's name. Stopped however the block ends."""
+    say(("serve", archive))
+    command = [PLATFORM, "serve", archive, "--name", f"demo-{os.getpid()}", "-o", "json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    try:
+        assert process.stdout is not None
         text = ""
-        for line in self.process.stdout:  # one JSON document, once it is ready
+        for line in process.stdout:  # one JSON document, once it is ready
             text += line
             if line == "}\n":
-                name: str = json.loads(text)["name"]
-                return name
-        sys.exit(f"demo: platform serve ended with exit status {self.process.wait()}")
+                break
+        else:
+            sys.exit(f"demo: platform serve ended with exit status {process.wait()}")
+        yield json.loads(text)["name"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=60)
+
+def interrupted(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the demo as Ctrl-C does: in order."""
+    raise KeyboardInterrupt
 
 
 def trained_answers(file: Path) -> dict[str, tuple[str, str]]:
@@ -141,4 +148,8 @@ next
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted")

@@ -6,59 +6,88 @@ import time
 
 from trainserve.cli.output import duration, emit, percent, say
 from trainserve.cli.progress import Display
-from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_FAILED, EnvironmentProblem
+from trainserve.errors import (
+    EXIT_DATA,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_RUN_FAILED,
+    EXIT_USER,
+    EnvironmentProblem,
+)
 from trainserve.kube import names
-from trainserve.local import control
+from trainserve.kube.cluster import Manifest
+from trainserve.local import control, rundir
 from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.summary import Summary, summarize
 
 POLL_S = 0.2
+ANSWER_S = 10.0  # a supervisor listens within a second of taking its lock
 
 
 def follow(run: RunDir, fmt: str, *, offset: int = 0) -> int:
     """Show the run's events from byte `offset` of its file until it ends; print its result.
 
-    Returns the exit code: 0 succeeded, 1 failed, 130 stopped by Ctrl-C or cancel.
+    Returns the exit code: 0 succeeded; 1, 2, 3 or 65 failed, by cause; 130 stopped by Ctrl-C or cancel.
     """
-    interrupted = False
+    stopping = False
+    while True:
+        try:
+            if not stopping:
+                _show(run, offset)
+            else:
+                _wait(run)
+            return closing(run, fmt)
+        except KeyboardInterrupt:
+            if stopping:
+                say(f"{run.name} goes on stopping in the background:\n  platform status {run.name}")
+                return EXIT_INTERRUPTED
+            stopping = True
+            offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+            say("stopping after a checkpoint (Ctrl-C again: do not wait)")
+            suspend(run, names.SUSPEND_BY_INTERRUPT)
+
+
+def _show(run: RunDir, offset: int) -> None:
     restarts = _restarts(run)
     with Display() as display:
         while True:
-            try:
-                # Liveness is read before the events, so that nothing written before the end is missed.
-                alive = run.alive()
-                found, offset = events.read(run.events_path, offset)
-                for event in found:
-                    display.event(event)
-                if _restarts(run) > restarts:
-                    restarts = _restarts(run)
-                    display.line(f"restart {restarts}: {summary(run)['message']}")
-                if not alive:
-                    break
-                time.sleep(POLL_S)
-            except KeyboardInterrupt:
-                if interrupted:
-                    say(f"{run.name} goes on stopping in the background; see: platform status {run.name}")
-                    return EXIT_INTERRUPTED
-                interrupted = True
-                display.line("stopping after a checkpoint (Ctrl-C again: do not wait)")
-                suspend(run, names.SUSPEND_BY_INTERRUPT)
-    return closing(run, fmt)
+            # Liveness is read before the events, so that nothing written before the end is missed.
+            alive = run.alive()
+            found, offset = events.read(run.events_path, offset)
+            for event in found:
+                display.event(event)
+            if _restarts(run) > restarts:
+                restarts = _restarts(run)
+                display.line(f"restart {restarts}: {summary(run)['message']}")
+            if not alive:
+                return
+            time.sleep(POLL_S)
+
+
+def _wait(run: RunDir) -> None:
+    while run.alive():
+        time.sleep(POLL_S)
 
 
 def suspend(run: RunDir, reason: str) -> None:
     """Ask the run's supervisor to checkpoint and stop. Nothing to do when it has just ended by itself."""
-    try:
-        control.request(run, "suspend", reason=reason)
-    except EnvironmentProblem:
-        if run.alive():
-            raise
+    give_up = time.monotonic() + ANSWER_S
+    while run.alive():
+        try:
+            control.request(run, "suspend", reason=reason)
+        except EnvironmentProblem:  # it holds the lock, and is about to listen or to end
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def summary(run: RunDir) -> Summary:
     """The run in a few numbers, as of now."""
-    return summarize(run.name, run.state(), run.job(), events.read(run.events_path)[0])
+    return summarize(run.name, run.state(), run.job(), events.ends(run.events_path))
 
 
 def closing(run: RunDir, fmt: str) -> int:
@@ -73,18 +102,48 @@ def closing(run: RunDir, fmt: str) -> int:
             say(f"next:\n  platform serve {run.name}\n  platform package {run.name} -o {run.name}.mar")
             say(f"  platform status {run.name}")
             return EXIT_OK
-        case names.SUSPENDED | "Interrupted" as state:
-            word = "was stopped" if state == names.SUSPENDED else "was interrupted"
-            say(f"{run.name} {word} at step {result['step'] or 0} of {result['steps'] or '?'}; nothing is lost")
-            say(f"resume it:\n  platform train --resume {run.name}")
+        case names.SUSPENDED:
+            say(f"{run.name} was stopped at step {result['step'] or 0} of {result['steps'] or '?'}")
+            _say_resume(run, result)
             return EXIT_INTERRUPTED
+        case rundir.INTERRUPTED:
+            ended = run.supervisor().get("ended")
+            if ended:
+                say(f"{run.name} was interrupted: its supervisor failed: {ended['message']}")
+            else:
+                say(f"{run.name} was interrupted: its supervisor was killed, or the machine restarted")
+            say(f"  supervisor's log  {run.supervisor_log}")
+            _say_resume(run, result)
+            return int(ended["code"]) if ended else EXIT_ENVIRONMENT
         case state:
             say(f"{run.name}: {state}: {result['message']}")
             cause = (run.job() or {}).get("status", {}).get("cause")
             if cause and cause not in result["message"]:
                 say(f"cause: {cause}")
             say(f"next:\n  platform logs {run.name}\n  platform status {run.name}")
-            return EXIT_RUN_FAILED
+            return failure_code(run.pods())
+
+
+def _say_resume(run: RunDir, result: Summary) -> None:
+    step = result["checkpointStep"]
+    if step is None:
+        say("there is no checkpoint yet: a resumed run begins anew")
+    elif step == result["step"]:
+        say("nothing is lost: the checkpoint is of the same step")
+    else:
+        say(f"the newest checkpoint is of step {step}")
+    say(f"resume it:\n  platform train --resume {run.name}")
+
+
+def failure_code(pods: list[Manifest]) -> int:
+    """The exit code of a failed run: what its ranks said of the user's input or the machine, else 1."""
+    codes = {
+        status["state"]["terminated"]["exitCode"]
+        for pod in pods
+        for status in pod.get("status", {}).get("containerStatuses") or []
+        if "terminated" in status.get("state", {})
+    }
+    return next((code for code in (EXIT_DATA, EXIT_USER, EXIT_ENVIRONMENT) if code in codes), EXIT_RUN_FAILED)
 
 
 def _restarts(run: RunDir) -> int:

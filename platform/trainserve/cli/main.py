@@ -67,7 +67,7 @@ def platform_command() -> None:
     platform data get digits
     platform train --nodes 4 --data digits
     platform serve digits
-    platform predict digits digits/val/3
+    platform predict digits digits/3
     """
 
 
@@ -76,6 +76,7 @@ def main() -> None:
     try:
         code = platform_command.main(prog_name="platform", standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
         code = errors.EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()

@@ -59,6 +59,7 @@ class Display:
         self._clock = clock
         self._epochs = self._steps_per_epoch = 0
         self._next_line = 0.0
+        self._top1: float | None = None  # of the newest validation
 
     def __enter__(self) -> Display:
         if self._bar:
@@ -79,9 +80,10 @@ class Display:
 
     def event(self, event: Event) -> None:
         """Show one event."""
+        if "epochs" in event:  # start and resume
+            self._epochs, self._steps_per_epoch = event["epochs"], event.get("stepsPerEpoch", 0)
         match event["kind"]:
             case "start":
-                self._epochs, self._steps_per_epoch = event.get("epochs", 0), event.get("stepsPerEpoch", 0)
                 self.line(
                     f"training {event.get('arch')} ({event.get('stem')} stem, {event.get('imageSize')} px) on "
                     f"{event.get('trainSamples')} pictures of {event.get('classes')} classes, validating on "
@@ -97,6 +99,7 @@ class Display:
             case "stopped":
                 self.line(f"stopped at step {event.get('step')}: {event.get('message', 'asked to stop')}")
             case "epoch":
+                self._top1 = event.get("top1")
                 self.line(epoch_line(event, self._epochs))
             case "step":
                 self._step(event)
@@ -111,8 +114,8 @@ class Display:
                 f"{event.get('imagesPerSecond', 0):.0f} images/s  ETA {duration(event.get('etaSeconds'))}"
             )
             description = f"epoch {event.get('epoch', 0)}/{self._epochs}"
-            if "top1" in event:
-                detail += f"  top-1 {percent(event['top1'])}"
+            if self._top1 is not None:
+                detail += f"  top-1 {percent(self._top1)}"
             self._bar.update(
                 self._task, description=description, total=total, completed=event.get("step", 0), detail=detail
             )

@@ -9,7 +9,10 @@ import click
 from trainserve.cli.follow import summary
 from trainserve.cli.list_runs import row
 from trainserve.cli.output import columns, emit, output_option
+from trainserve.kube import names
 from trainserve.local import rundir
+
+SHOWN = 10  # newest warnings in the table; -o json has all events
 
 
 @click.command("status", short_help="Show one run: state, progress, ranks, what happened.")
@@ -26,12 +29,14 @@ def status_command(run: str, fmt: str) -> int:
     status = job.get("status", {})
     pods = [_pod(pod) for pod in found.pods()]
     ranks = found.ranks()
+    told = sorted((_event(event) for event in found.objects(names.EVENT)), key=lambda event: event["since"])
     whole = {
         **numbers,
         "folder": str(found.path),
         "cause": status.get("cause"),
         "generation": status.get("generation"),
         "conditions": status.get("conditions", []),
+        "events": told,
         "pods": pods,
         "ranks": ranks,
     }
@@ -46,6 +51,9 @@ def status_command(run: str, fmt: str) -> int:
         if pods:
             lines = [{k: str(v) for k, v in pod.items()} for pod in pods]
             parts.append(columns([{**line, "ranks (rank=pid)": " ".join(pids.get(line["pod"], []))} for line in lines]))
+        warnings = [event for event in told if event["type"] != "Normal"]
+        if warnings:
+            parts.append(columns([{key: str(value) for key, value in event.items()} for event in warnings[-SHOWN:]]))
         parts.append(f"folder  {found.path}" + (f"\narchive {numbers['archive']}" if numbers["archive"] else ""))
         if numbers["state"] in ("Suspended", "Interrupted"):
             parts.append(f"resume it: platform train --resume {found.name}")
@@ -65,6 +73,17 @@ def _pod(pod: dict[str, Any]) -> dict[str, Any]:
         "phase": "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "Pending"),
         "exit": ended.get("exitCode", ""),
         "reason": status.get("reason") or ended.get("reason") or waiting.get("reason") or "",
+    }
+
+
+def _event(event: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "since": event.get("lastTimestamp") or event.get("eventTime") or "",
+        "type": event.get("type", ""),
+        "reason": event.get("reason", ""),
+        "object": event.get("involvedObject", {}).get("name", ""),
+        "count": event.get("count", 1),
+        "message": event.get("message", ""),
     }
 
 

@@ -12,12 +12,13 @@ from trainserve.cli.follow import follow
 from trainserve.cli.output import emit, output_option, say, to_yaml
 from trainserve.cli.progress import check_pictures
 from trainserve.cli.spec_flags import given, spec_options
-from trainserve.errors import UserError
+from trainserve.errors import EXIT_INTERRUPTED, UserError
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
 from trainserve.local import rundir, start
 from trainserve.local.rundir import RunDir
+from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
 from trainserve.train import imagecheck, imagefolder
@@ -59,10 +60,13 @@ def train_command(
         return _resume(resume, detach=detach, dry_run=dry_run, fmt=fmt)
     if name is not None:
         flags["metadata.name"] = ("--name", name)
-    if "spec.data.path" in flags:
-        flag, path = flags["spec.data.path"]
-        flags["spec.data.path"] = (flag, str(Path(path).expanduser().absolute()) if path else path)
-    classifier = load(file, sets, flags, name_for=rundir.free_name)
+    generated: list[str] = []  # names made here, not given by anybody
+
+    def name_for(folder: str) -> str:
+        generated.append(rundir.free_name(folder))
+        return generated[-1]
+
+    classifier = load(file, sets, flags, name_for=name_for)
     if dry_run:
         name = classifier.metadata.name
         job = _job(classifier, rundir.home() / "runs" / name)
@@ -70,21 +74,41 @@ def train_command(
         objects = [f"classifier/{name}", f"pytorchjob/{name}"]
         emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
         return 0
-    data = classifier.spec.data
-    listing = imagefolder.scan(
-        Path(data.path),
-        val_split=data.val_split,
-        seed=classifier.spec.train.seed,
-        allow_empty_classes=data.allow_empty_classes,
-    )
-    bad = check_pictures(listing, data)
-    for notice in imagecheck.vetted(listing, data, bad).notices:
-        say(notice)
-    run = rundir.create(classifier.metadata.name)
-    run.write_spec(to_yaml(_document(classifier)))
-    imagecheck.store(run.output / "data-check.json", listing, data, bad)
-    run.write_job(_job(classifier, run.path))
+    if not generated:
+        rundir.refuse_taken(classifier.metadata.name)  # before every picture is looked at
+    run = _new_run(classifier, generated=bool(generated))
     return _go(run, resume=False, detach=detach, fmt=fmt)
+
+
+def _new_run(classifier: Classifier, *, generated: bool) -> RunDir:
+    """Look at every picture, then make the run's folder. Raises DataError and SpecError before there is one."""
+    data = classifier.spec.data
+    listing = imagefolder.scan_for(classifier)
+    bad = check_pictures(listing, data)
+    vetted = imagecheck.vetted(listing, data, bad)
+    processes = derive.world_size(classifier.spec.train)
+    derive.check_pictures(classifier, len(vetted.train), imagecheck.median_short_side(vetted), processes)
+    notices = [*vetted.notices]
+    if classifier.metadata.namespace is not None:
+        notices.append(f"metadata.namespace {classifier.metadata.namespace} has no effect on this machine")
+    for notice in notices:
+        say(notice)
+    while True:
+        named = classifier
+
+        def fill(run: RunDir) -> None:
+            run.write_spec(to_yaml(_document(named)))  # noqa: B023  used within this turn of the loop
+            run.write_job(_job(named, rundir.home() / "runs" / run.name))  # noqa: B023
+            imagecheck.store(run.output / "data-check.json", listing, data, bad)
+
+        try:
+            return rundir.create(classifier.metadata.name, fill)
+        except rundir.NameTaken:
+            if not generated:
+                raise
+            # Another command took the generated name in the meantime.
+            metadata = classifier.metadata.model_copy(update={"name": rundir.free_name(classifier.metadata.name)})
+            classifier = classifier.model_copy(update={"metadata": metadata})
 
 
 def _document(classifier: Classifier) -> Manifest:
@@ -107,7 +131,11 @@ def _job(classifier: Classifier, run: Path) -> Manifest:
 def _go(run: RunDir, *, resume: bool, detach: bool, fmt: str) -> int:
     # Of a resumed run only the new events are shown.
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
-    start.start(run, resume=resume, detach=detach)
+    try:
+        start.start(run, resume=resume, detach=detach)
+    except KeyboardInterrupt:
+        say(f"stopped before training began; go on:\n  platform train --resume {run.name}")
+        return EXIT_INTERRUPTED
     if detach:
         say(f"{run.name} runs in the background:\n  platform logs -f {run.name}\n  platform status {run.name}")
         emit(fmt, {"name": run.name, "state": run.state()}, table=lambda: "", names=[run.name])

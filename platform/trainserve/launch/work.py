@@ -113,12 +113,7 @@ def read_spec(text: str) -> Classifier:
 def same_pictures(classifier: Classifier, group: Group, output: Path, threads: int) -> Listing:
     """The pictures to train on, the same on all ranks and readable. Raises DataError, EnvironmentProblem."""
     data = classifier.spec.data
-    listing = imagefolder.scan(
-        Path(data.path),
-        val_split=data.val_split,
-        seed=classifier.spec.train.seed,
-        allow_empty_classes=data.allow_empty_classes,
-    )
+    listing = imagefolder.scan_for(classifier)
     check_same(group, {"code version": code_version(), "classes": list(listing.classes), "pictures": listing.digest})
     path = output / "data-check.json"
     known = imagecheck.stored(path, listing, data) if group.is_first else None

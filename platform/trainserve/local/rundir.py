@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,14 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+class NameTaken(UserError):
+    """A run of this name exists."""
+
+    def __init__(self, name: str) -> None:
+        hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform train --resume {name}"
+        super().__init__(f"a run named {name!r} exists already", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -185,20 +195,34 @@ class RunDir:
         return [log for *_, log in sorted(found)]
 
 
-def create(name: str) -> RunDir:
-    """Make the folder of a new run. Raises UserError for a name that is taken or is no name."""
+def refuse_taken(name: str) -> None:
+    """Raises UserError for a name that is taken or is no name."""
     check_name(name)
+    if (home() / "runs" / name).exists():
+        raise NameTaken(name)
+
+
+def create(name: str, fill: Callable[[RunDir], object] = bool) -> RunDir:
+    """A new run, with what `fill` writes into its folder: the folder appears whole, by one rename, or not at all.
+
+    Raises NameTaken, of two at the same time for one, and UserError for what is no name.
+    """
+    refuse_taken(name)
     runs = home() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
-    try:
-        (runs / name).mkdir()  # exclusive: of two at the same time one gets it
-    except FileExistsError:
-        hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform train --resume {name}"
-        raise UserError(f"a run named {name!r} exists already", hint=hint) from None
-    run = RunDir(runs / name)
-    run.output.mkdir()
-    run.pods_path.mkdir()
-    return run
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=runs, ignore_cleanup_errors=True) as folder:
+        draft = RunDir(Path(folder) / name)  # it has its name already, for what `fill` says about it
+        draft.path.mkdir()
+        draft.output.mkdir()
+        draft.pods_path.mkdir()
+        fill(draft)
+        try:
+            draft.path.rename(runs / name)  # fails on a folder that holds something, as every run's does
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise NameTaken(name) from None
+            raise
+    return RunDir(runs / name)
 
 
 def open_run(name: str) -> RunDir:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trainserve import log as logging_setup
-from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED, PlatformError
+from trainserve.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_RUN_FAILED, PlatformError, UserError
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.names import LOCAL_NAMESPACE, PYTORCHJOB
@@ -102,6 +102,8 @@ class Supervisor:
 
     async def _create_job(self, *, generation: int) -> None:
         job = self.run_dir.read_job()
+        if not job:
+            raise UserError(f"{self.run_dir.job_path} is missing", hint="train again, under another --name")
         policy = job["spec"].get("runPolicy", {})
         if policy.pop("ttlSecondsAfterFinished", None) is not None:
             log.warning(
@@ -227,11 +229,24 @@ def main(argv: Sequence[str]) -> int:
         os.close(lock)
     except PlatformError as error:
         log.error("%s", error)
+        _record_end(run, error.exit_code, error.message)
         return error.exit_code
-    except Exception:
+    except Exception as error:
         log.exception("the supervisor of %s failed", run.name)
-        return EXIT_RUN_FAILED
+        code = EXIT_ENVIRONMENT if isinstance(error, OSError) else EXIT_RUN_FAILED  # such as a full disk
+        _record_end(run, code, f"{type(error).__name__}: {error}")
+        return code
     return EXIT_OK
+
+
+def _record_end(run: RunDir, code: int, message: str) -> None:
+    """Tell whoever follows why the supervisor ended; best effort, since the disk may be what failed."""
+    try:
+        write_atomically(
+            run.supervisor_path, json.dumps({**run.supervisor(), "ended": {"code": code, "message": message}})
+        )
+    except OSError as error:
+        log.error("%s cannot be written: %s", run.supervisor_path, error)
 
 
 async def _supervise(run: RunDir, owner_fd: int | None, *, resume: bool) -> None:

@@ -73,6 +73,27 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     return list(_parse(data[:whole])), offset + whole
 
 
+def ends(path: Path, head: int = 1 << 16, tail: int = 1 << 17) -> list[Event]:
+    """The first and the last events of a file, at most `head` and `tail` bytes of them: enough for a summary.
+
+    A day of training writes some 25 MB; a list of runs must not read all of it.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(head)
+            size = file.seek(0, 2)
+            start = max(len(first), size - tail)
+            file.seek(start)
+            last = file.read()
+    except FileNotFoundError:
+        return []
+    if start > len(first):
+        first = first[: first.rfind(b"\n") + 1]
+        last = last[last.find(b"\n") + 1 :]
+    data = first + last
+    return list(_parse(data[: data.rfind(b"\n") + 1]))
+
+
 def _parse(data: bytes) -> Iterator[Event]:
     for line in data.splitlines():
         try:

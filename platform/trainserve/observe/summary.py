@@ -21,6 +21,7 @@ class Summary(TypedDict):
     epochs: int | None
     step: int | None
     steps: int | None
+    checkpointStep: int | None  # of the newest checkpoint: what a resume goes on from
     loss: float | None
     top1: float | None  # of the newest validation, 0 to 1
     imagesPerSecond: float | None
@@ -35,18 +36,20 @@ def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Ite
     """Fold a run's events over its job. `state` is the run's, which knows about dead supervisors."""
     job = job or {}
     status = job.get("status", {})
+    progress = status.get("progress") or {}  # as the controller saw it; the events are newer
     conditions = status.get("conditions") or []
     summary = Summary(
         name=name,
         state=state,
         nodes=nodes(job),
         created=unix_time(job.get("metadata", {}).get("creationTimestamp")),
-        epoch=None,
+        epoch=progress.get("epoch"),
         epochs=None,
-        step=None,
+        step=progress.get("step"),
         steps=None,
-        loss=None,
-        top1=None,
+        checkpointStep=progress.get("checkpointStep"),
+        loss=progress.get("loss"),
+        top1=progress.get("top1"),
         imagesPerSecond=None,
         etaSeconds=None,
         restarts=status.get("restarts", 0),
@@ -55,15 +58,17 @@ def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Ite
         archive=None,
     )
     for event in run_events:
+        if "epochs" in event:  # start and resume
+            summary["epochs"] = event["epochs"]
+            summary["steps"] = event["epochs"] * event.get("stepsPerEpoch", 0)
         match event["kind"]:
-            case "start":
-                summary["epochs"] = event.get("epochs")
-                summary["steps"] = event.get("epochs", 0) * event.get("stepsPerEpoch", 0)
             case "resume" | "step":
                 summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
                 summary["loss"] = event.get("loss", summary["loss"])
                 summary["imagesPerSecond"] = event.get("imagesPerSecond", summary["imagesPerSecond"])
                 summary["etaSeconds"] = event.get("etaSeconds", summary["etaSeconds"])
+            case "checkpoint":
+                summary["checkpointStep"] = event.get("step")
             case "epoch":
                 summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
                 summary["top1"] = event.get("top1")

@@ -47,6 +47,33 @@ def stem(model: ModelSpec, image_size_px: int) -> str:
     return "small" if image_size_px <= SMALL_PICTURE_PX else "imagenet"
 
 
+def steps_per_epoch(pictures: int, batch_size: int) -> int:
+    """Whole global batches in an epoch; the rest is left out. Raises SpecError when there is none."""
+    if pictures < batch_size:
+        raise SpecError(
+            f"spec.train.batchSize: global batch {batch_size} is more than the {pictures} training pictures",
+            hint=f"use --batch-size {pictures} or less",
+        )
+    return pictures // batch_size
+
+
+def check_pictures(classifier: Classifier, pictures: int, median_short_side_px: int, processes: int) -> None:
+    """Everything that can be wrong between a spec and so many training pictures of this size. Raises SpecError.
+
+    `processes` are those that train: an elastic job may have others than its spec says.
+    """
+    spec = classifier.spec
+    steps_per_epoch(pictures, spec.train.batch_size)
+    size = image_size(spec.model, median_short_side_px)
+    last_map = size // (8 if stem(spec.model, size) == "small" else 32)  # side of what the last layers see
+    if spec.train.batch_size // processes == 1 and last_map <= 1:
+        raise SpecError(
+            f"spec.train.batchSize: one picture a process ({spec.train.batch_size} over {processes}) is too few for "
+            f"batch-norm at {size} px",
+            hint=f"use --batch-size {2 * processes} or more",
+        )
+
+
 def check(classifier: Classifier) -> None:
     """Everything that can be wrong between fields, before anything starts. Raises SpecError."""
     per_process_batch(classifier.spec.train)

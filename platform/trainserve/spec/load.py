@@ -47,7 +47,7 @@ def load(
     values: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "Classifier", **source.values}
     origin: dict[FieldPath, str] = {}
     if isinstance(file, Path):
-        _anchor_data_path(values, file)
+        _anchor_data_path(values, file.parent)  # so that the file works from every folder
     for text in sets:
         dotted, equals, value = text.partition("=")
         if not equals or not dotted.strip():
@@ -59,6 +59,7 @@ def load(
         path = tuple(dotted.split("."))
         _put(values, path, value, flag)
         origin[path] = flag
+    _anchor_data_path(values, Path())
     if (
         name_for is not None
         and not _at(values, "metadata", "name")
@@ -213,8 +214,8 @@ def _at(values: Any, *path: str) -> Any:
     return values
 
 
-def _anchor_data_path(values: dict[str, Any], file: Path) -> None:
-    """A relative data path in a file is relative to the file, so that the file works from every folder."""
+def _anchor_data_path(values: dict[str, Any], folder: Path) -> None:
+    """A relative data path becomes absolute: pods do not run where the command does."""
     path = _at(values, "spec", "data", "path")
     if isinstance(path, str) and path and "://" not in path:
-        _put(values, ("spec", "data", "path"), str(file.absolute().parent / Path(path).expanduser()), "-f")
+        _put(values, ("spec", "data", "path"), str((folder / Path(path).expanduser()).absolute()), "")

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as F  # noqa: N812  (its usual name)
 
-from trainserve.errors import SpecError
 from trainserve.spec.classifier import AugmentSpec
 from trainserve.train.imagefolder import Sample
 from trainserve.train.preprocess import PictureError, Preprocessing, decode, normalise, to_tensor
@@ -34,16 +33,6 @@ def mix(*numbers: int) -> int:
     """A 63-bit number from others, the same everywhere: seeds that do not depend on each other."""
     text = ",".join(map(str, numbers)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
-
-
-def steps_per_epoch(pictures: int, batch_size: int) -> int:
-    """Whole global batches in an epoch; the rest is left out. Raises SpecError when there is none."""
-    if pictures < batch_size:
-        raise SpecError(
-            f"spec.train.batchSize: global batch {batch_size} is more than the {pictures} training pictures",
-            hint=f"use --batch-size {pictures} or less",
-        )
-    return pictures // batch_size
 
 
 def leftover_notice(pictures: int, batch_size: int) -> str | None:

@@ -17,6 +17,7 @@ from math import ceil
 from pathlib import Path
 
 from trainserve.errors import DataError
+from trainserve.spec.classifier import Classifier
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 # Folders that systems leave on disks; hidden ones (.ipynb_checkpoints, .Trash) are ignored by their dot.
@@ -134,6 +135,21 @@ def scan(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_class
         extra = []
     said = ignored.notice()
     return Listing(path, tuple(classes), tuple(train), tuple(val), tuple(extra + ([said] if said else [])))
+
+
+def scan_for(classifier: Classifier) -> Listing:
+    """`scan`, as a Classifier says; with a notice where it says something that has no effect."""
+    data = classifier.spec.data
+    listing = scan(
+        Path(data.path),
+        val_split=data.val_split,
+        seed=classifier.spec.train.seed,
+        allow_empty_classes=data.allow_empty_classes,
+    )
+    if "val_split" in data.model_fields_set and (listing.root / "val").is_dir() and (listing.root / "train").is_dir():
+        notice = f"valSplit {data.val_split} has no effect: {listing.root} has a val/ of its own"
+        return replace(listing, notices=(*listing.notices, notice))
+    return listing
 
 
 def _two_parts(path: Path, ignored: _Ignored, allow_empty: bool) -> tuple[list[str], list[Sample], list[Sample]]:

@@ -226,7 +226,10 @@ def _announce(recipe: Recipe, group: Group, progress: Progress, report: Report) 
         "device": group.device.type,
     }
     if progress.step:
-        report.event("resume", checkpoint=checkpoints.folder_name(progress.step), step=progress.step, **facts)
+        epoch = (progress.step - 1) // recipe.steps_per_epoch + 1
+        report.event(
+            "resume", checkpoint=checkpoints.folder_name(progress.step), epoch=epoch, step=progress.step, **facts
+        )
     else:
         report.event("start", **facts)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainserve.errors import SpecError
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier, TrainSpec
-from trainserve.train.data import leftover_notice, steps_per_epoch
+from trainserve.train.data import leftover_notice
 from trainserve.train.imagefolder import Listing
 from trainserve.train.preprocess import Preprocessing
 
@@ -48,24 +48,16 @@ def resolve(classifier: Classifier, listing: Listing, median_short_side_px: int,
             f"spec.train.batchSize: global batch {batch_size} is not a multiple of {world_size} processes",
             hint=f"use --batch-size {max(1, batch_size // world_size) * world_size}",
         )
+    derive.check_pictures(classifier, pictures, median_short_side_px, world_size)
     image_size = derive.image_size(spec.model, median_short_side_px)
-    stem = derive.stem(spec.model, image_size)
-    share = batch_size // world_size
-    last_map = image_size // (8 if stem == "small" else 32)
-    if share == 1 and last_map <= 1:
-        raise SpecError(
-            f"spec.train.batchSize: one picture a process ({batch_size} over {world_size}) is too few for batch-norm "
-            f"at {image_size} px",
-            hint=f"use --batch-size {2 * world_size} or more",
-        )
     leftover = leftover_notice(pictures, batch_size)
     return Recipe(
         classifier,
         listing,
-        stem,
+        derive.stem(spec.model, image_size),
         Preprocessing.for_size(image_size, spec.data.max_pixels),
-        share,
-        steps_per_epoch(pictures, batch_size),
+        batch_size // world_size,
+        derive.steps_per_epoch(pictures, batch_size),
         tuple(notice for notice in (*listing.notices, leftover) if notice),
     )
 

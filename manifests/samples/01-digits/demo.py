@@ -78,7 +78,7 @@ def serving(archive: Path) -> Iterator[str]:
             sys.exit(f"demo: platform serve ended with exit status {process.wait()}")
         yield json.loads(text)["name"]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(timeout=60)
         except subprocess.TimeoutExpired:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from support.command import platform
+from support.pictures import write_classes
+from trainserve.cli.follow import failure_code
 from trainserve.cli.main import VERBS
 from trainserve.cli.spec_flags import flag_fields
 from trainserve.kube import names
@@ -130,3 +132,49 @@ def test_what_a_dry_run_prints_is_a_file_that_means_the_same(tmp_path: Path) -> 
     (tmp_path / "again.yaml").write_text(first.split("---\n")[0])
     again = platform("train", "-f", "again.yaml", "--dry-run", home=tmp_path, cwd=tmp_path).stdout
     assert again == first
+
+
+def test_what_does_not_fit_the_pictures_is_told_before_there_is_a_run(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pictures", {"a": 6, "b": 6})
+    done = platform("train", "--data", "pictures", "--batch-size", 64, home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "global batch 64 is more than the 9 training pictures" in done.stderr
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_a_taken_name_is_refused_before_pictures_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "home" / "runs" / "mine" / "output").mkdir(parents=True)
+    (tmp_path / "pictures").mkdir()
+    done = platform("train", "--data", "pictures", "--name", "mine", home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a run named 'mine' exists already" in done.stderr
+    assert "mine-2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--data", "flowers"], ["--set", "data.path=flowers"], ["--set", "data.path=./flowers"]]
+)
+def test_a_relative_folder_is_the_commands_own(option: list[str], tmp_path: Path) -> None:
+    text = platform("train", *option, "--dry-run", home=tmp_path / "home", cwd=tmp_path).stdout
+    (classifier, _) = yaml.safe_load_all(text)
+    assert classifier["spec"]["data"]["path"] == str(tmp_path / "flowers")
+
+
+def test_unreadable_pictures_are_all_listed_and_nothing_starts(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pictures", {"a": 6, "b": 6})
+    for name in ("a/zero.png", "b/text.jpg"):
+        (tmp_path / "pictures" / name).write_bytes(b"" if "zero" in name else b"hello")
+    done = platform("train", "--data", "pictures", home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 65
+    assert "2 of 14 pictures" in done.stderr
+    assert "a/zero.png: " in done.stderr
+    assert "b/text.jpg: " in done.stderr
+    assert "--skip-bad" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [([1, 200], 1), ([200, 65, 200], 65), ([2, 200], 2), ([200, 3], 3), ([137, 200], 1), ([], 1)]
+)
+def test_a_failed_run_ends_with_its_cause(codes: list[int], code: int) -> None:
+    pods = [{"status": {"containerStatuses": [{"state": {"terminated": {"exitCode": c}}}]}} for c in codes]
+    assert failure_code([*pods, {"status": {}}]) == code

@@ -44,7 +44,7 @@ def await_ready(
             if waiting and time.monotonic() > deadline:
                 raise EnvironmentProblem(
                     f"model {', '.join(waiting)} was not ready after {timeout_s:g} s",
-                    hint=f"its log is {log}; a larger --startup-timeout gives it more time",
+                    hint=f"its log is {log}; is the machine busy with something else? then try again",
                 )
             if waiting:
                 time.sleep(POLL_S)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from support import bundles
 from trainserve.errors import DataError, UserError
+from trainserve.machine.files import new_folder, write_bytes
 from trainserve.package.bundle import read_bundle, write_bundle
-from trainserve.package.publish import new_folder, write_file
 from trainserve.train import architecture, preprocess
 from trainserve.train.checkpoint import weights_digest
 
@@ -164,6 +164,6 @@ def test_a_folder_that_fails_to_fill_does_not_appear(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    write_file(tmp_path / "a.json", b"1")
-    write_file(tmp_path / "a.json", b"2")
+    write_bytes(tmp_path / "a.json", b"1")
+    write_bytes(tmp_path / "a.json", b"2")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.json", b"2")]

@@ -73,12 +73,12 @@ def test_a_killed_server_is_not_found_and_its_name_is_free(home: Path) -> None:
     assert [server.name for server in running_servers()] == ["digits"]
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert (home / "serving" / "digits.json").exists()
+    assert (home / "serving" / "digits" / "server.json").exists()
     assert running_servers() == []
     with pytest.raises(UserError, match="no server named 'digits' runs here"):
         find_server("digits")
     with claim("digits"):
-        assert not (home / "serving" / "digits.json").exists()
+        assert not (home / "serving" / "digits" / "server.json").exists()
 
 
 def test_unknown_name_suggests_a_near_one() -> None:

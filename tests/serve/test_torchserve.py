@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +206,7 @@ def test_grpc_stream_does_not_kill_the_worker(server: Server) -> None:
     before = server.worker_pids()
     with grpc.insecure_channel(server.grpc_target) as channel:
         stream = channel.unary_stream(
-            grpc_messages.STREAM_PREDICTIONS,
+            f"/{grpc_messages.PACKAGE}.InferenceAPIsService/StreamPredictions",
             request_serializer=grpc_messages.serialize,
             response_deserializer=grpc_messages.prediction_of,
         )
@@ -279,7 +281,7 @@ def test_srv_06_stop_leaves_nothing_and_a_new_start_looks_for_nothing_old(home: 
         assert len(alive(pids)) == 3
     assert alive(pids) == []
     assert not folder.exists()
-    assert not (home / "serving" / "again.json").exists()
+    assert not (home / "serving" / "again" / "server.json").exists()
     first.unlink()
     second = bundles.mar(tmp_path / "y", "second", workers=1)
     with torchserve.running([ModelRef(second)], name="again") as server:
@@ -316,7 +318,7 @@ def test_sigkill_leaves_no_process(home: Path, mars: dict[str, Path], victims: s
         child.wait()
     with pytest.raises(UserError, match="no server named 'child'"):
         find_server("child")
-    folder = home / "serving" / "child.folder"
+    folder = home / "serving" / "child" / "folder"
     if "us" in victims.split() and "guard" not in victims:
         assert not Path(folder.read_text()).exists()  # the guard tidied up
     if victims == "us and guard":
@@ -352,19 +354,19 @@ def test_ports_taken_between_choosing_and_binding(
 ) -> None:
     from trainserve.serve import ports
 
-    real, calls = ports.choose_ports, []
+    real, calls = ports.chosen_ports, []
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen(1)
 
-        def choose(given: Any) -> ports.Ports:
-            chosen = real(given)
-            calls.append(chosen)
-            if len(calls) == 1:
-                return ports.Ports(busy.getsockname()[1], *list(vars(chosen).values())[1:])
-            return chosen
+        @contextmanager
+        def choose(given: Any) -> Iterator[ports.Ports]:
+            with real(given) as chosen:
+                calls.append(chosen)
+                taken = dataclasses.replace(chosen, rest=busy.getsockname()[1])
+                yield taken if len(calls) == 1 else chosen
 
-        monkeypatch.setattr(torchserve, "choose_ports", choose)
+        monkeypatch.setattr(torchserve, "chosen_ports", choose)
         with torchserve.running([ModelRef(mars["pair"])], name="race") as server:
             assert server.ports == calls[-1]
     assert len(calls) == 2

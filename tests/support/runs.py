@@ -15,8 +15,8 @@ from typing import Any
 from trainserve.kube.cluster import Manifest, NotFound
 from trainserve.kube.names import EVENT, LOCAL_NAMESPACE, POD
 from trainserve.local.kubelet import Kubelet
-from trainserve.local.ports import Ports
 from trainserve.local.server import MemoryCluster
+from trainserve.machine.ports import Reserved
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
@@ -135,7 +135,7 @@ async def node(folder: Path, cluster: MemoryCluster | None = None, **options: An
     cluster = cluster or MemoryCluster()
     read_end, write_end = os.pipe()
     kubelet = Kubelet(
-        cluster, folder, lifeline=read_end, clock=time.time, node="laptop", ports=Ports(folder / "ports"), **options
+        cluster, folder, lifeline=read_end, clock=time.time, node="laptop", ports=Reserved(folder / "ports"), **options
     )
     task = asyncio.create_task(kubelet.run())
     try:

@@ -17,7 +17,7 @@ from trainserve.errors import (
 )
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
-from trainserve.local import control, rundir
+from trainserve.local import control
 from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.summary import Summary, summarize
@@ -106,7 +106,7 @@ def closing(run: RunDir, fmt: str) -> int:
             say(f"{run.name} was stopped at step {result['step'] or 0} of {result['steps'] or '?'}")
             _say_resume(run, result)
             return EXIT_INTERRUPTED
-        case rundir.INTERRUPTED:
+        case names.INTERRUPTED:
             ended = run.supervisor().get("ended")
             if ended:
                 say(f"{run.name} was interrupted: its supervisor failed: {ended['message']}")

@@ -11,6 +11,7 @@ import click
 from trainserve.cli.follow import summary
 from trainserve.cli.output import columns, duration, emit, output_option, percent, say
 from trainserve.local import rundir
+from trainserve.machine.home import home
 from trainserve.observe.summary import Summary
 from trainserve.serve.servers import running_servers
 
@@ -21,7 +22,7 @@ def list_command(fmt: str) -> int:
     """List runs, newest first: state, progress, newest validation, restarts; then what serves."""
     runs = sorted((summary(run) for run in rundir.all_runs()), key=lambda run: -(run["created"] or 0))
     if not runs and fmt == "table":
-        say(f"no runs in {rundir.home()}; begin with: platform train --data FOLDER --nodes 4")
+        say(f"no runs in {home()}; begin with: platform train --data FOLDER --nodes 4")
     servers = [asdict(server) for server in running_servers()]
 
     def table() -> str:

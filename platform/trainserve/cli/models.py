@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainserve.errors import UserError
-from trainserve.kube.names import SUCCEEDED
+from trainserve.kube.names import FAILED, INTERRUPTED, SUCCEEDED, SUSPENDED
 from trainserve.local import rundir
 
 
@@ -41,6 +41,6 @@ def archive_of(word: str) -> Path:
 
 
 def _hint(name: str, state: str) -> str:
-    if state in ("Suspended", "Interrupted", "Failed"):
+    if state in (SUSPENDED, INTERRUPTED, FAILED):
         return f"platform train --resume {name}"
     return f"platform package {name}" if state == SUCCEEDED else f"platform status {name}"

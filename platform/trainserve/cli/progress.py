@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from trainserve.cli.output import duration, percent, say
+from trainserve.machine import cgroup
 from trainserve.observe.events import Event
 from trainserve.spec.classifier import DataSpec
 from trainserve.train import imagecheck
@@ -127,7 +127,7 @@ class Display:
 def check_pictures(listing: Listing, data: DataSpec) -> list[BadPicture]:
     """Check every picture before anything starts, with a bar where there is a terminal and enough to wait for."""
     total = len(listing.train) + len(listing.val)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cgroup.cores()
     with Progress(
         TextColumn("checking pictures"),
         BarColumn(bar_width=30),

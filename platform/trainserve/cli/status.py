@@ -55,7 +55,7 @@ def status_command(run: str, fmt: str) -> int:
         if warnings:
             parts.append(columns([{key: str(value) for key, value in event.items()} for event in warnings[-SHOWN:]]))
         parts.append(f"folder  {found.path}" + (f"\narchive {numbers['archive']}" if numbers["archive"] else ""))
-        if numbers["state"] in ("Suspended", "Interrupted"):
+        if numbers["state"] in (names.SUSPENDED, names.INTERRUPTED):
             parts.append(f"resume it: platform train --resume {found.name}")
         return "\n\n".join(parts)
 

@@ -18,6 +18,7 @@ from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
 from trainserve.local import rundir, start
 from trainserve.local.rundir import RunDir
+from trainserve.machine.home import home
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
@@ -69,7 +70,7 @@ def train_command(
     classifier = load(file, sets, flags, name_for=name_for)
     if dry_run:
         name = classifier.metadata.name
-        job = _job(classifier, rundir.home() / "runs" / name)
+        job = _job(classifier, home() / "runs" / name)
         documents = [_document(classifier), job]
         objects = [f"classifier/{name}", f"pytorchjob/{name}"]
         emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
@@ -98,7 +99,7 @@ def _new_run(classifier: Classifier, *, generated: bool) -> RunDir:
 
         def fill(run: RunDir) -> None:
             run.write_spec(to_yaml(_document(named)))  # noqa: B023  used within this turn of the loop
-            run.write_job(_job(named, rundir.home() / "runs" / run.name))  # noqa: B023
+            run.write_job(_job(named, home() / "runs" / run.name))  # noqa: B023
             imagecheck.store(run.output / "data-check.json", listing, data, bad)
 
         try:

@@ -50,8 +50,6 @@ INIT_CONTAINER = "init-pytorch"
 VOLUME_SHM = "trainserve-shm"
 PORT_NAME = "pytorchjob-port"
 PORT = 23456
-PROGRESS_PORT_NAME = "progress"
-PROGRESS_PORT = 9464
 
 # Env that the PyTorchJob API defines.
 ENV_MASTER_ADDR = "MASTER_ADDR"
@@ -71,6 +69,10 @@ ENV_PET_MAX_RESTARTS = "PET_MAX_RESTARTS"
 ENV_PET_STANDALONE = "PET_STANDALONE"
 ENV_PYTHONUNBUFFERED = "PYTHONUNBUFFERED"
 ENV_GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"
+
+# Env of torch's launcher and of OpenMP, which agent and ranks share.
+ENV_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+ENV_OMP_NUM_THREADS = "OMP_NUM_THREADS"
 
 # Env of ours, in a training pod.
 ENV_SPEC = "TRAINSERVE_SPEC"  # the resolved Classifier as JSON
@@ -105,6 +107,10 @@ SUCCEEDED = "Succeeded"
 FAILED = "Failed"
 SUSPENDED = "Suspended"
 
+# States of a run on this machine beside the conditions.
+PENDING = "Pending"  # the supervisor has not created the job yet
+INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
+
 REASON_CREATED = "PyTorchJobCreated"
 REASON_RUNNING = "PyTorchJobRunning"
 REASON_RESTARTING = "PyTorchJobRestarting"
@@ -116,7 +122,6 @@ REASON_BACKOFF_LIMIT = "BackoffLimitExceeded"
 REASON_DEADLINE = "DeadlineExceeded"
 
 REASON_SCALED = "PyTorchJobScaled"
-REASON_STARTED = "PyTorchJobGenerationStarted"
 REASON_INVALID = "PyTorchJobInvalid"
 REASON_NOT_SUPPORTED = "NotSupported"
 REASON_RESTART_POLICY_OVERRIDDEN = "SettedPodTemplateRestartPolicy"  # upstream's spelling
@@ -128,6 +133,8 @@ REASON_SUCCESSFUL_DELETE = "SuccessfulDelete"
 REASON_FAILED_DELETE = "FailedDelete"
 REASON_STOPPED = "SuccessfulStop"
 EVENT_COMPONENT = "pytorchjob-controller"
+
+REASON_NODE_LOST = "NodeLost"  # of a pod: what it ran on is gone; the local kubelet says so of a dead supervisor's
 
 MANAGED_BY_US = ("", "kubeflow.org/training-operator")  # "" is nobody in particular, so ours
 

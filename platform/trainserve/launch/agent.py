@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_SIGTERM
-from trainserve.launch import cgroup, layout, lifeline, ranks, termination
+from trainserve.launch import layout, lifeline, ranks, termination
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
+from trainserve.machine import cgroup
 
 log = logging.getLogger(__name__)
 

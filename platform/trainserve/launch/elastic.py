@@ -19,7 +19,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, UserError
 from trainserve.kube import names
-from trainserve.launch import agent, cgroup, layout, lifeline, termination
+from trainserve.launch import agent, layout, lifeline, termination
+from trainserve.machine import cgroup
+from trainserve.machine.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def run(program: Sequence[str]) -> int:
     cores = cgroup.cores()
     config = launch_config(os.environ, cores=cores)
     share = cores // (config.nproc_per_node * layout.number(os.environ, names.ENV_HOST_NODES, 1, at_least=1))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+    os.environ.setdefault(names.ENV_OMP_NUM_THREADS, str(max(1, share)))
     killed_before = cgroup.oom_kills() or 0
     try:
         elastic_launch(config, sys.executable)("-u", *program)
@@ -85,7 +87,7 @@ def launch_config(env: Mapping[str, str], *, cores: int) -> LaunchConfig:
         rdzv_backend="c10d" if standalone else env.get(names.ENV_PET_RDZV_BACKEND) or "c10d",
         rdzv_configs=rendezvous_options(env.get(names.ENV_PET_RDZV_CONF, "")),
         max_restarts=layout.number(env, names.ENV_PET_MAX_RESTARTS, 0, at_least=0),
-        local_addr=layout.LOOPBACK if standalone else None,
+        local_addr=LOOPBACK if standalone else None,
         shutdown_timeout=STOP_S,
     )
 

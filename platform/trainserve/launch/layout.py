@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trainserve.errors import UserError
 from trainserve.kube import names
-
-LOOPBACK = "127.0.0.1"
+from trainserve.machine.ports import LOOPBACK, Reserved
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def layout(env: Mapping[str, str], *, cores: int, gpus: Callable[[], int]) -> La
         nodes=nodes,
         procs=processes(env, cores=cores, gpus=gpus),
         master_addr=addr or LOOPBACK,
-        master_port=number(env, names.ENV_MASTER_PORT, 0, at_least=1, at_most=65535) or free_port(),
+        master_port=number(env, names.ENV_MASTER_PORT, 0, at_least=1, at_most=65535) or own_port(),
         host_nodes=number(env, names.ENV_HOST_NODES, 1, at_least=1),
     )
 
@@ -99,9 +97,6 @@ def number(env: Mapping[str, str], name: str, default: int, *, at_least: int, at
     return value
 
 
-def free_port() -> int:
-    """A loopback port that is free now: for a job of one node, which tells it to nobody."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def own_port() -> int:
+    """A loopback port for a job of one node, which tells it to nobody: reserved until this process ends."""
+    return Reserved().port("rank 0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from trainserve.kube.names import ENV_POD_DIR
+from trainserve.kube.names import ENV_ERROR_FILE, ENV_OMP_NUM_THREADS, ENV_POD_DIR
 from trainserve.launch import lifeline
 from trainserve.launch.layout import Layout
+from trainserve.machine.files import write_json
 
 JOIN_S = 2.0  # longest wait for the last lines of a rank whose own children still hold its output
 
@@ -57,9 +57,9 @@ def environment(
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 itself listens on MASTER_PORT
-        "TORCHELASTIC_ERROR_FILE": str(error_file),
+        ENV_ERROR_FILE: str(error_file),
     }
-    env.setdefault("OMP_NUM_THREADS", str(threads))
+    env.setdefault(ENV_OMP_NUM_THREADS, str(threads))
     return env
 
 
@@ -92,12 +92,7 @@ def record(place: Layout, ranks: Sequence[Rank]) -> None:
         {"rank": rank.rank, "local_rank": rank.local_rank, "node": place.node, "pid": rank.process.pid}
         for rank in ranks
     ]
-    temporary = Path(folder, ".ranks.json.tmp")
-    with temporary.open("w") as file:
-        json.dump(rows, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(Path(folder, "ranks.json"))
+    write_json(Path(folder, "ranks.json"), rows)
 
 
 def drain(ranks: Sequence[Rank]) -> None:

@@ -21,15 +21,16 @@ from pydantic import ValidationError
 import trainserve
 from trainserve import log as logs
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_RUN_FAILED, EXIT_SIGTERM, PlatformError, SpecError
-from trainserve.kube.names import ENV_JOB, ENV_JOB_UID, ENV_OUTPUT, ENV_SPEC
-from trainserve.launch import cgroup, lifeline
+from trainserve.kube.names import ENV_ERROR_FILE, ENV_JOB, ENV_JOB_UID, ENV_OMP_NUM_THREADS, ENV_OUTPUT, ENV_SPEC
+from trainserve.launch import lifeline
+from trainserve.machine import cgroup
+from trainserve.machine.files import write_text
 from trainserve.spec.classifier import Classifier
 from trainserve.train import checkpoint as checkpoints
 from trainserve.train import imagecheck, imagefolder
 from trainserve.train.agreement import StopRequest
 from trainserve.train.checkpoint import Checkpoint
 from trainserve.train.distributed import Group, check_same, is_peer_lost, join
-from trainserve.train.files import write_text
 from trainserve.train.imagecheck import BadPicture
 from trainserve.train.imagefolder import Listing
 from trainserve.train.loop import Outcome, fit
@@ -72,7 +73,7 @@ def run() -> int:
     output = Path(os.environ.get(ENV_OUTPUT, "output")).absolute()
     group = join(classifier.spec.train.device)
     cores = cgroup.cores()
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // group.ranks_here))
+    threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
     report = Report(output if group.is_first else None)
     listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
@@ -175,7 +176,7 @@ def code_version() -> str:
 
 def write_error_file(message: str, stack: str) -> None:
     """What the agent puts into the termination message (docs/architecture.md)."""
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    path = os.environ.get(ENV_ERROR_FILE)
     if not path:
         return
     extra = {"py_callstack": stack, "timestamp": str(int(time.time()))}

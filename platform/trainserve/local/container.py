@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainserve.launch import cgroup
 from trainserve.local import process, shim
 from trainserve.local.podspec import CONTAINER_CANNOT_RUN, Process
 from trainserve.local.podstatus import Ended
+from trainserve.machine import cgroup
 
 MESSAGE_BYTES = 4096
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80  # what a kubelet takes of a log in place of a message

@@ -2,7 +2,6 @@
 
     {"verb": "get"}                          -> {"job": {...}, "pods": [...], "ranks": [...]}
     {"verb": "suspend", "reason": "..."}     -> {"job": {...}}
-    {"verb": "patch", "patch": {...}}        -> {"job": {...}}    a JSON merge patch of the PyTorchJob
 
 An answer is {"ok": true, "result": ...} or {"ok": false, "error": "...", "hint": "..." | null}.
 """
@@ -15,7 +14,6 @@ import json
 import logging
 import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
 from trainserve.kube.cluster import ApiError
 from trainserve.local.rundir import RunDir
+from trainserve.machine.files import short_folder
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +35,7 @@ FOLDER_PREFIX = "trainserve-"
 @contextlib.asynccontextmanager
 async def serve(verbs: dict[str, Handler]) -> AsyncIterator[Path]:
     """Answer requests; yields the socket's path, in a folder of its own that only this user may enter."""
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-    if len(str(folder).encode()) > MAX_PATH - 2:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir="/tmp"))  # $TMPDIR is too long
+    folder = short_folder(FOLDER_PREFIX, MAX_PATH - len("/s"))
     path = folder / "s"
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
 from trainserve.kube.cluster import Cluster, Conflict, Gone, Manifest, NotFound, WatchEvent
+from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import EVENT, POD, PYTORCHJOB
 from trainserve.local import podspec, process
 from trainserve.local.pod import Pod, restart_delay_s
 from trainserve.local.podspec import Process
-from trainserve.local.podstatus import timestamp
-from trainserve.local.ports import Ports, is_free
+from trainserve.machine.ports import Reserved, is_free
 
 log = logging.getLogger(__name__)
 
-REASON_NODE_LOST = "NodeLost"
 MESSAGE_NODE_LOST = "the supervisor of this run ended while the pod was running"
 REASON_KUBELET_ERROR = "KubeletError"
 REASON_WITHOUT_EFFECT = "WithoutEffect"
@@ -48,7 +48,7 @@ class Kubelet:
         *,
         lifeline: int,
         clock: Callable[[], float],
-        ports: Ports | None = None,
+        ports: Reserved | None = None,
         namespace: str = names.LOCAL_NAMESPACE,
         node: str = "",
         delay_s: Callable[[int], float] = restart_delay_s,
@@ -57,7 +57,7 @@ class Kubelet:
         self._folder = pods
         self._lifeline = lifeline
         self._clock = clock
-        self._ports = ports or Ports()
+        self._ports = ports or Reserved()
         self._namespace = namespace
         self.node = node or platform.node() or "laptop"
         self._delay_s = delay_s
@@ -93,7 +93,7 @@ class Kubelet:
     async def stop(self) -> None:
         """Kill what runs and wait until it is gone. To the controller these pods are lost with their node."""
         for pod in self._pods.values():
-            pod.kill(REASON_NODE_LOST, MESSAGE_NODE_LOST)
+            pod.kill(names.REASON_NODE_LOST, MESSAGE_NODE_LOST)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _take_over(self, pods: Sequence[Manifest]) -> None:
@@ -104,7 +104,7 @@ class Kubelet:
         for pod in pods:
             if not pod["spec"].get("nodeName") or _is_over(pod):
                 continue
-            lost = {"phase": "Failed", "reason": REASON_NODE_LOST, "message": MESSAGE_NODE_LOST}
+            lost = {"phase": "Failed", "reason": names.REASON_NODE_LOST, "message": MESSAGE_NODE_LOST}
             pod["status"] = {**pod.get("status", {}), **lost}
             await self._write_status(pod, pod["status"])
 
@@ -119,8 +119,6 @@ class Kubelet:
         self._objects[uid] = pod
         if uid in self._pods:
             self._pods[uid].update(pod)
-        elif uid in self._tasks:
-            return  # its last writes are under way
         elif _is_over(pod) or pod["spec"].get("nodeName"):
             if "deletionTimestamp" in pod["metadata"]:
                 await self._remove(pod)
@@ -199,7 +197,10 @@ class Kubelet:
             asked = podspec.asked_port(await self._cluster.get(PYTORCHJOB, self._namespace, job))
         except NotFound:
             asked = None  # deleted; the pod goes the same way
-        port = self._ports.port(_generation_of(pod), asked)
+        try:
+            port = self._ports.port(_generation_of(pod), asked)
+        except EnvironmentProblem as error:
+            raise podspec.no_port(error) from error
         is_master = pod["metadata"]["labels"].get(names.LABEL_JOB_ROLE) == "master"
         if asked is not None and is_master and not is_free(asked):
             raise podspec.port_in_use(asked)
@@ -220,7 +221,7 @@ class Kubelet:
         fields = ", ".join(sorted(new))
         sentence = f"no effect on this machine, where a pod is a group of processes: {fields}"
         log.info("pod %s: %s", pod["metadata"]["name"], sentence)
-        now = timestamp(self._clock())
+        now = rfc3339(self._clock())
         await self._cluster.create(
             EVENT,
             self._namespace,

@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trainserve.errors import EXIT_ENVIRONMENT, EXIT_USER
+from trainserve.errors import EXIT_ENVIRONMENT, EXIT_USER, EnvironmentProblem
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.machine.ports import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 SHM = "/dev/shm"  # noqa: S108 a mount point, not a file of ours
 REASON_NOT_SUPPORTED = "NotSupportedLocally"
 REASON_PORT_IN_USE = "PortInUse"
+REASON_NO_PORT = "NoPort"
 CONTAINER_CANNOT_RUN = "ContainerCannotRun"
 
 # Without a meaning where there is one machine, one network and one user.
@@ -178,6 +179,10 @@ def port_in_use(port: int) -> CannotRun:
         reason=REASON_PORT_IN_USE,
         code=EXIT_ENVIRONMENT,
     )
+
+
+def no_port(problem: EnvironmentProblem) -> CannotRun:
+    return CannotRun(str(problem), reason=REASON_NO_PORT, code=problem.exit_code)
 
 
 def _port_number(value: str | int) -> int:

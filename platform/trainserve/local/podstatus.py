@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.moments import rfc3339
+from trainserve.machine.ports import LOOPBACK
 
 CRASH_LOOP = "CrashLoopBackOff"
 
@@ -57,7 +58,7 @@ class ContainerState:
 
     def _state(self) -> Manifest:
         if self.running_since is not None:
-            return {"running": {"startedAt": timestamp(self.running_since)}}
+            return {"running": {"startedAt": rfc3339(self.running_since)}}
         if self.ended is not None:
             return {"terminated": terminated(self.ended)}
         message = {"message": self.waiting_message} if self.waiting_message else {}
@@ -68,19 +69,14 @@ def terminated(ended: Ended) -> Manifest:
     state: Manifest = {
         "exitCode": ended.code,
         "reason": ended.reason,
-        "startedAt": timestamp(ended.started),
-        "finishedAt": timestamp(ended.finished),
+        "startedAt": rfc3339(ended.started),
+        "finishedAt": rfc3339(ended.finished),
     }
     if ended.message:
         state["message"] = ended.message
     if ended.container_id:
         state["containerID"] = ended.container_id
     return state
-
-
-def timestamp(unix_s: float) -> str:
-    """As Kubernetes writes times: UTC, whole seconds."""
-    return datetime.fromtimestamp(int(unix_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def phase(containers: Sequence[ContainerState], *, initialized: bool, over: bool) -> str:
@@ -115,10 +111,10 @@ def pod_status(
     ]
     status: Manifest = {
         "phase": phase,
-        "hostIP": "127.0.0.1",
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
-        "startTime": timestamp(started),
+        "hostIP": LOOPBACK,
+        "podIP": LOOPBACK,
+        "podIPs": [{"ip": LOOPBACK}],
+        "startTime": rfc3339(started),
         "qosClass": "BestEffort",
         "conditions": [_condition(now, old, *value) for value in values],
         "containerStatuses": [state.status() for state in containers],
@@ -135,7 +131,7 @@ def _condition(now: float, old: Mapping[str, object], kind: str, holds: bool, wh
     before = old.get("conditions") or []
     assert isinstance(before, list)
     since = next(
-        (c.get("lastTransitionTime") for c in before if c["type"] == kind and c["status"] == value), timestamp(now)
+        (c.get("lastTransitionTime") for c in before if c["type"] == kind and c["status"] == value), rfc3339(now)
     )
     condition: Manifest = {"type": kind, "status": value, "lastTransitionTime": since}
     if not holds:

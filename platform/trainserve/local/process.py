@@ -1,10 +1,9 @@
-"""Which process is which: pids come again, so a process is named by pid, boot and start time, or by what marks it."""
+"""Which process is which: pids come again, so a process is known by what marks it in its environment."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,26 +12,6 @@ from trainserve.kube.names import ENV_POD_DIR
 
 PROC = Path("/proc")
 POLL_S = 0.02
-
-
-def boot_id() -> str:
-    """An id of this boot of the machine; "" where the system has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def start_time(pid: int) -> str | None:
-    """When process `pid` started, comparable only with itself on this boot; None when there is none, or a zombie."""
-    if sys.platform == "linux":
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in {"Z", "X"} else fields[19]
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
 
 
 def marked(folder: Path) -> list[int]:

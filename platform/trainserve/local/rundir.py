@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import os
 import re
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +14,15 @@ from typing import Any
 from trainserve.errors import UserError, nearest
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.machine import locks
+from trainserve.machine.files import scratch_folder, sync_folder, sync_tree, write_json, write_text
+from trainserve.machine.home import home
 
-INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
-PENDING = "Pending"  # the supervisor has not created the job yet
 SCHEME = "local://"
 MAX_NAME = 54  # so that `<name>-worker-N` stays a DNS label, as metadata.name of a Classifier
-LOCK_WAIT_S = 1.0  # a reader holds the lock for an instant to see whether it is free
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
-
-
-def home() -> Path:
-    """$TRAINSERVE_HOME, or ~/.trainserve: the folder that holds all runs."""
-    return Path(os.environ.get("TRAINSERVE_HOME") or Path.home() / ".trainserve").expanduser().absolute()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old content or the new, never a part, whatever is killed when."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 class NameTaken(UserError):
@@ -96,11 +77,11 @@ class RunDir:
 
     def write_spec(self, text: str) -> None:
         """Store the resolved Classifier as YAML."""
-        write_atomically(self.spec_path, text)
+        write_text(self.spec_path, text)
 
     def write_job(self, job: Manifest) -> None:
         """Store the PyTorchJob that the supervisor is to create."""
-        write_atomically(self.job_path, json.dumps(job, indent=2) + "\n")
+        write_json(self.job_path, job, indent=2)
 
     def read_job(self) -> Manifest:
         """The PyTorchJob as it was asked for."""
@@ -111,35 +92,17 @@ class RunDir:
 
         Raises UserError when another one has it.
         """
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        give_up = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < give_up:
-                    time.sleep(0.02)
-                    continue
-                os.close(lock)
-                raise UserError(f"run {self.name!r} is going on", hint=f"platform status {self.name}") from None
-            return lock
+        lock = locks.take(self.path / "lock")
+        if lock is None:
+            raise UserError(f"run {self.name!r} is going on", hint=f"platform status {self.name}")
+        return lock
 
     def alive(self) -> bool:
         """Whether a supervisor holds the lock. The kernel releases it when that dies, however that happens."""
-        try:
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return locks.is_held(self.path / "lock")
 
     def supervisor(self) -> dict[str, Any]:
-        """pid, boot id, start time and socket of the last supervisor; {} when there was none."""
+        """Pid and socket of the last supervisor, and how it ended if it failed; {} when there was none."""
         return _read_json(self.supervisor_path) or {}
 
     def objects(self, kind: names.Kind) -> list[Manifest]:
@@ -161,13 +124,13 @@ class RunDir:
         alive = self.alive()  # first: the last snapshot is written before the lock goes
         job = self.job()
         if job is None:
-            return PENDING if alive else INTERRUPTED
+            return names.PENDING if alive else names.INTERRUPTED
         conditions = (job.get("status") or {}).get("conditions") or []
         true = [condition["type"] for condition in conditions if condition["status"] == "True"]
-        last: str = true[-1] if true else PENDING
+        last: str = true[-1] if true else names.PENDING
         if alive or last in {names.SUCCEEDED, names.FAILED, names.SUSPENDED}:
             return last
-        return INTERRUPTED
+        return names.INTERRUPTED
 
     def ranks(self) -> list[dict[str, Any]]:
         """Ranks that run now: rank, local_rank, node, pid, pod. Empty when no supervisor lives."""
@@ -209,19 +172,20 @@ def create(name: str, fill: Callable[[RunDir], object] = bool) -> RunDir:
     """
     refuse_taken(name)
     runs = home() / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=runs, ignore_cleanup_errors=True) as folder:
-        draft = RunDir(Path(folder) / name)  # it has its name already, for what `fill` says about it
+    with scratch_folder(runs / name) as folder:
+        draft = RunDir(folder / name)  # it has its name already, for what `fill` says about it
         draft.path.mkdir()
         draft.output.mkdir()
         draft.pods_path.mkdir()
         fill(draft)
+        sync_tree(draft.path)
         try:
             draft.path.rename(runs / name)  # fails on a folder that holds something, as every run's does
         except OSError as error:
             if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
                 raise NameTaken(name) from None
             raise
+    sync_folder(runs)
     return RunDir(runs / name)
 
 
@@ -276,7 +240,7 @@ def _numbered(word: str) -> Iterator[str]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

@@ -14,7 +14,6 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from trainserve.kube.cluster import (
@@ -28,6 +27,7 @@ from trainserve.kube.cluster import (
     Page,
     WatchEvent,
 )
+from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import POD, Kind
 from trainserve.local.admission import created, patched, title
 from trainserve.local.resources import RESOURCES, Resource
@@ -134,7 +134,7 @@ class MemoryCluster:
         """With `metadata.generateName` and no name, the server appends five characters."""
         await asyncio.sleep(0)
         resource = self._resource(kind)
-        new = created(resource, namespace, manifest, self._uid(), _timestamp(self._clock()))
+        new = created(resource, namespace, manifest, self._uid(), rfc3339(self._clock()))
         name = new["metadata"]["name"]
         key = Key(kind, namespace, name)
         if self._store.get(key) is not None:
@@ -200,7 +200,7 @@ class MemoryCluster:
         pod = self._find(POD, namespace, name)
         if pod["spec"].get("nodeName"):
             raise Conflict(f"{title(POD, name)} is already assigned to node {pod['spec']['nodeName']}")
-        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": _timestamp(self._clock())}
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": rfc3339(self._clock())}
         bound = {
             **pod,
             "spec": {**pod["spec"], "nodeName": node},
@@ -301,7 +301,7 @@ class MemoryCluster:
             return
         marked = {
             **meta,
-            "deletionTimestamp": _timestamp(self._clock() + grace_s),
+            "deletionTimestamp": rfc3339(self._clock() + grace_s),
             "deletionGracePeriodSeconds": grace_s,
         }
         if "generation" in meta and "deletionTimestamp" not in meta:
@@ -334,7 +334,7 @@ class MemoryCluster:
     def _expire(self, resource: Resource) -> None:
         if resource.expires_s is None:
             return
-        oldest = _timestamp(self._clock() - resource.expires_s)
+        oldest = rfc3339(self._clock() - resource.expires_s)
         for key, item in self._store.items():
             if key.kind == resource.kind:
                 seen = item.get("lastTimestamp") or item["metadata"]["creationTimestamp"]
@@ -349,10 +349,6 @@ def _copy(manifest: Manifest) -> Manifest:
 
 def _order(key: Key) -> tuple[str, str, str, str]:
     return key.kind.group, key.kind.kind, key.namespace, key.name
-
-
-def _timestamp(unix_s: float) -> str:
-    return datetime.fromtimestamp(int(unix_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _matching(

@@ -26,11 +26,12 @@ from trainserve.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_RUN_FAILED, Platfo
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.names import LOCAL_NAMESPACE, PYTORCHJOB
-from trainserve.local import control, process
+from trainserve.local import control
 from trainserve.local.kubelet import Kubelet
 from trainserve.local.progress import ProgressReader
-from trainserve.local.rundir import RunDir, write_atomically
+from trainserve.local.rundir import RunDir
 from trainserve.local.server import MemoryCluster
+from trainserve.machine.files import write_json
 from trainserve.operator.main import Controller
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Supervisor:
         kubelet = Kubelet(self._cluster, self.run_dir.pods_path, lifeline=read_end, clock=time.time)
         progress = ProgressReader(self.run_dir.events_path)
         controller = Controller(self._cluster, LOCAL_NAMESPACE, progress_source=progress)
-        verbs: dict[str, control.Handler] = {"get": self._get, "suspend": self._suspend, "patch": self._patch}
+        verbs: dict[str, control.Handler] = {"get": self._get, "suspend": self._suspend}
         async with control.serve(verbs) as socket:
             self._write_supervisor(socket)
             self._watch_signals()
@@ -91,7 +92,7 @@ class Supervisor:
             # Failed is final in the API, so the run gets a new job; generations go on, and so do the pods' folders.
             history = self.run_dir.path / "history"
             history.mkdir(exist_ok=True)
-            write_atomically(history / f"job-{job['metadata']['uid']}.json", json.dumps(job, indent=2) + "\n")
+            write_json(history / f"job-{job['metadata']['uid']}.json", job, indent=2)
             for kind in (names.POD, PYTORCHJOB):
                 for item in self.run_dir.objects(kind):
                     await self._cluster.delete(kind, LOCAL_NAMESPACE, item["metadata"]["name"], grace_period_s=0)
@@ -185,13 +186,11 @@ class Supervisor:
 
     def _snapshot(self) -> None:
         self._dirty.clear()
-        write_atomically(self.run_dir.objects_path, json.dumps(self._cluster.snapshot()))
+        write_json(self.run_dir.objects_path, self._cluster.snapshot(), indent=None)
 
     def _write_supervisor(self, socket: Path) -> None:
         self._snapshot()
-        me = os.getpid()
-        facts = {"pid": me, "bootId": process.boot_id(), "startTime": process.start_time(me), "socket": str(socket)}
-        write_atomically(self.run_dir.supervisor_path, json.dumps(facts))
+        write_json(self.run_dir.supervisor_path, {"pid": os.getpid(), "socket": str(socket)})
 
 
 def _restored(run: RunDir) -> MemoryCluster:
@@ -242,9 +241,7 @@ def main(argv: Sequence[str]) -> int:
 def _record_end(run: RunDir, code: int, message: str) -> None:
     """Tell whoever follows why the supervisor ended; best effort, since the disk may be what failed."""
     try:
-        write_atomically(
-            run.supervisor_path, json.dumps({**run.supervisor(), "ended": {"code": code, "message": message}})
-        )
+        write_json(run.supervisor_path, {**run.supervisor(), "ended": {"code": code, "message": message}})
     except OSError as error:
         log.error("%s cannot be written: %s", run.supervisor_path, error)
 

@@ -7,8 +7,8 @@ import logging
 
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
+from trainserve.kube.moments import rfc3339
 from trainserve.operator.pytorchjob.decision import Event
-from trainserve.operator.pytorchjob.moments import rfc3339
 
 log = logging.getLogger(__name__)
 

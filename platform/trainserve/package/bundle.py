@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainserve.errors import DataError, UserError
+from trainserve.machine.files import new_folder, sha256_of
 from trainserve.package import description
 from trainserve.package.description import EXPECTED, GOLDEN, MODEL_JSON, WEIGHTS, Golden, ModelDescription
-from trainserve.package.publish import new_folder, sha256_of
 
 if TYPE_CHECKING:
     import torch

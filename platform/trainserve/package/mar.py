@@ -12,17 +12,16 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine.files import publish, scratch_folder, sha256_of
 from trainserve.package import archive, description
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import ARCHITECTURE, EXPECTED, GOLDEN, MODEL_JSON, PREPROCESS, WEIGHTS, Golden
 from trainserve.package.handler_source import HANDLER, handler_source
-from trainserve.package.publish import sha256_of, sync_folder
 from trainserve.package.settings import model_config
 from trainserve.spec.classifier import ServeSpec
 
@@ -83,11 +82,9 @@ def build_mar(
     settings = serve or source.description.serve
     model = source.description.model_copy(update={"serve": settings, "digests": digests})
     index_to_name = {str(index): label for index, label in enumerate(model.classes)}
-    destination.parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own: the archiver removes $TMPDIR/<model name>, whatever is in it, and splits paths at commas,
     # so it gets relative names only.
-    with tempfile.TemporaryDirectory(prefix=".mar-", dir=destination.parent) as work:
-        folder = Path(work)
+    with scratch_folder(destination) as folder:
         for sub in ("extra", "temporary", "out"):
             (folder / sub).mkdir()
         (folder / HANDLER).write_bytes(handler)
@@ -105,11 +102,8 @@ def build_mar(
         files[archive.MANIFEST] = archive.normalised_manifest(files[archive.MANIFEST])
         packed = folder / "packed.mar"
         archive.write(files, packed)
-        with packed.open("rb") as stream:
-            os.fsync(stream.fileno())
         digest = sha256_of(packed)
-        packed.replace(destination)
-    sync_folder(destination.parent)
+        publish(packed, destination)
     return digest
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
-
-MIB = 1024 * 1024
+from trainserve.package.settings import MIB
 
 
 @dataclass(frozen=True)

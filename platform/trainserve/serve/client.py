@@ -8,10 +8,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine.ports import LOOPBACK_HOSTS
 from trainserve.serve.answers import Prediction, check_size, parse_answer, refusal
 
 TIMEOUT_S = 60.0
-LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
 class RestClient:
@@ -72,9 +72,3 @@ class RestClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def predict(rest_url: str, model: str, picture: bytes, top: int | None = None) -> Prediction:
-    """One picture over a connection of its own. Raises as `RestClient.predict`."""
-    with RestClient(rest_url) as client:
-        return client.predict(picture, model=model, top=top)

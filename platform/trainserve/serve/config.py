@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainserve.serve.ports import LOOPBACK, Ports
+from trainserve.kube.names import ENV_OMP_NUM_THREADS
+from trainserve.machine.ports import LOOPBACK
+from trainserve.package.settings import MIB
+from trainserve.serve.ports import Ports
 
-MIB = 1024 * 1024
 # TorchServe takes bodies up to so many times the upload limit and the handler refuses what is above the limit: with
 # 413 and the limit in words, where TorchServe itself would answer nothing or reset the connection. It also leaves room
 # for base64 and multipart around a picture of the largest size.
@@ -118,7 +120,7 @@ def server_environment(inherited: Mapping[str, str], folder: Path, threads: int 
         "METRICS_LOCATION": str(folder / "logs"),
         "TEMP": str(folder / "tmp"),
     }
-    return {**kept, **places, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": str(threads)}
+    return {**kept, **places, "TMPDIR": str(folder / "tmp"), ENV_OMP_NUM_THREADS: str(threads)}
 
 
 def worker_failure(log_lines: Sequence[str]) -> str | None:

@@ -7,13 +7,14 @@ from types import TracebackType
 import grpc
 
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
+from trainserve.machine.ports import LOOPBACK_HOSTS
+from trainserve.package.settings import MIB
 from trainserve.serve import grpc_messages
-from trainserve.serve.answers import MIB, Prediction, check_size, parse_answer
+from trainserve.serve.answers import Prediction, check_size, parse_answer
 
 TIMEOUT_S = 60.0
 ENVELOPE_BYTES = 64 * 1024  # names and options around a picture
 UNLIMITED = -1
-LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 
 
 class GrpcClient:

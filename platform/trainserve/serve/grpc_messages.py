@@ -13,7 +13,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 PACKAGE = "org.pytorch.serve.grpc.inference"
 PREDICTIONS = f"/{PACKAGE}.InferenceAPIsService/Predictions"
-STREAM_PREDICTIONS = f"/{PACKAGE}.InferenceAPIsService/StreamPredictions"
 
 _Field = descriptor_pb2.FieldDescriptorProto
 

@@ -34,7 +34,12 @@ def main(arguments: list[str]) -> int:
     signal.set_wakeup_fd(wake_write)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _wake)
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509 - one thread
+    child = subprocess.Popen(
+        command,
+        stdout=sys.stderr.fileno(),  # the JVM says some of its errors there; our stdout has no reader after one line
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread
+    )
     print(child.pid, flush=True)  # noqa: T201 - the protocol with the parent
     deadline: float | None = None
     while not _ended(child.pid):

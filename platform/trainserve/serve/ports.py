@@ -1,19 +1,14 @@
-"""Ports of a server: the user's, checked, or free ones on loopback outside the range the kernel hands out."""
+"""Ports of a server: the user's, checked, or free ones on loopback, reserved while it runs."""
 
 from __future__ import annotations
 
-import errno
-import random
-import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine.ports import LOOPBACK, Reserved, bind_problem
 
-LOOPBACK = "127.0.0.1"
-LOWEST = 20_000
-EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # Flag of each port that a user can give.
 FLAGS = {"rest": "--port", "grpc": "--grpc-port", "management": "--management-port"}
 
@@ -29,11 +24,12 @@ class Ports:
     grpc_management: int
 
 
-def choose_ports(given: Mapping[str, int | None]) -> Ports:
-    """The given ports (keys of FLAGS) and free ones for the rest.
+@contextmanager
+def chosen_ports(given: Mapping[str, int | None]) -> Iterator[Ports]:
+    """The given ports (keys of FLAGS) and free ones for the rest, reserved until the block ends.
 
     Raises UserError for a number that is no port or is given twice, EnvironmentProblem naming flag and port where one
-    is in use. Between this check and TorchServe's own bind somebody else may take a port: the start then fails.
+    is in use. Between this check and TorchServe's own bind a foreign program may take a port: the start then fails.
     """
     chosen: dict[str, int] = {}
     for name, port in given.items():
@@ -44,46 +40,18 @@ def choose_ports(given: Mapping[str, int | None]) -> Ports:
             raise UserError(f"{flag} {port}: a port is a number from 1 to 65535")
         if port in chosen.values():
             raise UserError(f"{flag} {port}: this port is given twice")
-        problem = _bind_problem(port)
+        problem = bind_problem(port)
         if problem is not None:
             raise EnvironmentProblem(
                 f"{flag} {port}: port {port} on {LOOPBACK} {problem}",
                 hint=f"choose another, or leave {flag} out for a free one",
             )
         chosen[name] = port
-    for name in ("rest", "grpc", "management", "metrics", "grpc_management"):
-        if name not in chosen:
-            chosen[name] = free_port(set(chosen.values()))
-    return Ports(**chosen)
-
-
-def free_port(taken: set[int]) -> int:
-    """A port that nothing listens on. Outside the ephemeral range no outgoing connection can take it meanwhile."""
-    highest = _first_ephemeral() - 1
-    for _ in range(1000):
-        port = random.randint(LOWEST, highest)
-        if port not in taken and _bind_problem(port) is None:
-            return port
-    raise EnvironmentProblem(f"no free port from {LOWEST} to {highest} on {LOOPBACK}")
-
-
-def _first_ephemeral() -> int:
+    reserved = Reserved()
     try:
-        first = int(EPHEMERAL_RANGE.read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return 32_768  # not Linux: its default range begins here, others' higher
-    return first if first > LOWEST + 1000 else 32_768
-
-
-def _bind_problem(port: int) -> str | None:
-    """Why TorchServe could not listen on `port`, or None."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT does not matter
-        try:
-            listener.bind((LOOPBACK, port))
-            listener.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return "is in use"
-            return f"cannot be used: {error.strerror}"
-    return None
+        # The given ones first, so that none of them is chosen for another.
+        for name in sorted((field.name for field in fields(Ports)), key=lambda name: name not in chosen):
+            chosen[name] = reserved.port(name, chosen.get(name))
+        yield Ports(**chosen)
+    finally:
+        reserved.release_all()

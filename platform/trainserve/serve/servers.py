@@ -1,15 +1,18 @@
-"""The servers that run on this machine: `$TRAINSERVE_HOME/serving/<name>.json`, so that `predict NAME` finds them.
+"""The servers that run on this machine, a folder each below `$TRAINSERVE_HOME/serving`: how `predict NAME` finds them.
 
-A record counts only while its server holds the lock beside it, `<name>.lock` (flock): the kernel drops the lock however
-the process ends, so no record can be stale, and no process id can be mistaken for another's.
+    server.json      address and models
+    lock             held by the server's process
+    torchserve.log   the newest of at most three, .1 and .2 are older; java.log: what the JVM itself says
+    folder           where its temporary files are
+
+A record counts only while the lock beside it is held: the kernel drops it however the process ends, so no record can
+be stale, and no process id can be mistaken for another's.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +20,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trainserve.errors import UserError
-from trainserve.kube.names import ENV_HOME
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine import locks
+from trainserve.machine.files import write_json
+from trainserve.machine.home import home
 from trainserve.package.mar import check_name
-from trainserve.package.publish import write_file
+
+RECORD = "server.json"
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -60,25 +67,26 @@ class Endpoint:
 
 
 def serving_folder() -> Path:
-    """`$TRAINSERVE_HOME/serving`, made if missing."""
-    home = os.environ.get(ENV_HOME)
-    folder = (Path(home) if home else Path.home() / ".trainserve") / "serving"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    """`$TRAINSERVE_HOME/serving`, which is there once there was a server."""
+    return home() / "serving"
 
 
 @contextmanager
 def claim(name: str) -> Iterator[Path]:
     """Hold the server name `name`; gives the path of its record. Raises UserError while another process holds it."""
     check_name(name, "server name")
-    record = serving_folder() / f"{name}.json"
-    # Never deleted: two processes would otherwise lock two files of one name.
-    descriptor = os.open(_lock_file(record), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    folder = serving_folder() / name
     try:
-        if not _lock(descriptor):
-            running = _read(record)
-            where = f" at {running.rest_url} (process {running.pid})" if running else ", just starting"
-            raise UserError(f"a server named {name!r} runs already{where}", hint="stop it or give another --name")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = locks.take(folder / LOCK)
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder} cannot be written: {error.strerror or error}") from error
+    record = folder / RECORD
+    if descriptor is None:
+        running = _read(record)
+        where = f" at {running.rest_url} (process {running.pid})" if running else ", just starting"
+        raise UserError(f"a server named {name!r} runs already{where}", hint="stop it or give another --name")
+    try:
         record.unlink(missing_ok=True)  # of a server that was killed
         try:
             yield record
@@ -90,14 +98,14 @@ def claim(name: str) -> Iterator[Path]:
 
 def write_record(path: Path, record: ServerRecord) -> None:
     """Publish a server, once it is ready."""
-    write_file(path, json.dumps(asdict(record), indent=1).encode() + b"\n")
+    write_json(path, asdict(record))
 
 
 def running_servers() -> list[ServerRecord]:
     """All servers of this user that run now, by name."""
     found = []
-    for path in sorted(serving_folder().glob("*.json")):
-        record = _read(path) if _held(path) else None
+    for path in sorted(serving_folder().glob(f"*/{RECORD}")):
+        record = _read(path) if locks.is_held(path.with_name(LOCK)) else None
         if record is not None:
             found.append(record)
     return found
@@ -138,7 +146,8 @@ def _by_url(text: str, servers: list[ServerRecord]) -> Endpoint:
     if url.scheme == "grpc":
         if port is None or parts:
             raise UserError(f"{text}: a gRPC address is grpc://host:port")
-        target = f"{url.hostname}:{port}"
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        target = f"{host}:{port}"
         same = [server for server in servers if server.grpc_target == target]
         return _endpoint(same[0], None) if same else Endpoint(None, target)
     if parts and (len(parts) != 2 or parts[0] != "predictions"):
@@ -152,37 +161,6 @@ def _by_url(text: str, servers: list[ServerRecord]) -> Endpoint:
 
 def _endpoint(server: ServerRecord, model: str | None) -> Endpoint:
     return Endpoint(server.rest_url, server.grpc_target, tuple(server.models), model, server.max_upload_mib)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock; a moment of patience, because readers hold it for an instant in `_held`."""
-    for attempt in range(5):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02 * attempt)
-        else:
-            return True
-    return False
-
-
-def _lock_file(record: Path) -> Path:
-    return record.with_suffix(".lock")
-
-
-def _held(record: Path) -> bool:
-    """Whether a process holds the lock of this record."""
-    try:
-        descriptor = os.open(_lock_file(record), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _read(path: Path) -> ServerRecord | None:

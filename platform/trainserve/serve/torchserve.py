@@ -13,13 +13,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainserve.errors import EnvironmentProblem, RunFailed, UserError
+from trainserve.machine import cgroup
+from trainserve.machine.files import short_folder
+from trainserve.machine.ports import LOOPBACK
 from trainserve.package.mar import MarInfo, check_name, read_mar
 from trainserve.serve import guard, servers
 from trainserve.serve.config import (
@@ -31,7 +33,7 @@ from trainserve.serve.config import (
     worker_failure,
 )
 from trainserve.serve.java import Java, find_java
-from trainserve.serve.ports import LOOPBACK, Ports, choose_ports
+from trainserve.serve.ports import Ports, chosen_ports
 from trainserve.serve.readiness import await_ready, worker_pids
 from trainserve.serve.servers import ServerRecord
 
@@ -41,6 +43,7 @@ STARTUP_TIMEOUT_S = 180.0
 START_ATTEMPTS = 3  # only where a port we chose was taken between choosing and binding
 WORKER_MODULES = ("torch", "torchvision", "safetensors", "yaml", "psutil", "PIL")
 FOLDER_PREFIX = "trainserve-serving-"
+LOG, JAVA_LOG = "torchserve.log", "java.log"
 # A worker's Unix socket is <folder>/tmp/.ts.sock.<port>, and a socket's path has at most 107 bytes.
 LONGEST_FOLDER = 80
 
@@ -75,10 +78,6 @@ class Server:
     @property
     def management_url(self) -> str:
         return f"http://{LOOPBACK}:{self.ports.management}"
-
-    @property
-    def metrics_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.ports.metrics}/metrics"
 
     def worker_pids(self) -> list[int]:
         """Process ids of all workers."""
@@ -120,9 +119,9 @@ def running(
     with servers.claim(name or next(iter(archives))) as record_path, ExitStack() as stack:
         server = None
         for attempt in range(START_ATTEMPTS):
-            ports = choose_ports(given)
             with ExitStack() as starting:
-                server = starting.enter_context(_process(record_path.stem, archives, ports, java, site))
+                ports = starting.enter_context(chosen_ports(given))
+                server = starting.enter_context(_process(record_path.parent, archives, ports, java, site))
                 try:
                     _await(server, startup_timeout_s)
                 except EnvironmentProblem:
@@ -165,16 +164,15 @@ def _read_models(models: Sequence[ModelRef]) -> dict[str, MarInfo]:
 
 
 @contextmanager
-def _process(name: str, models: dict[str, MarInfo], ports: Ports, java: Java, site: Path) -> Iterator[Server]:
-    """TorchServe started, not yet ready; every process of it gone afterwards."""
-    note = servers.serving_folder() / f"{name}.folder"
+def _process(place: Path, models: dict[str, MarInfo], ports: Ports, java: Java, site: Path) -> Iterator[Server]:
+    """TorchServe started, not yet ready; every process of it gone afterwards. `place`: the server's folder."""
+    note = place / "folder"
     _remove_leftover(note)
-    folder = _short_folder()
+    folder = short_folder(FOLDER_PREFIX, LONGEST_FOLDER)
     try:
         note.write_text(str(folder), encoding="utf-8")
-        log_file = servers.serving_folder() / f"{name}.log"
-        output = servers.serving_folder() / f"{name}.java.log"
-        for leftover in servers.serving_folder().glob(f"{name}.log*"):
+        log_file, output = place / LOG, place / JAVA_LOG
+        for leftover in place.glob(f"{LOG}*"):
             leftover.unlink()
         command = _prepare(folder, models, ports, java, site, log_file)
         read_end, write_end = os.pipe()
@@ -205,7 +203,7 @@ def _process(name: str, models: dict[str, MarInfo], ports: Ports, java: Java, si
             if not first:
                 raise EnvironmentProblem(f"TorchServe could not be started: {_last_words(output)}")
             java_pid = int(first)
-            yield Server(name, models, ports, log_file, java_pid, process)
+            yield Server(place.name, models, ports, log_file, java_pid, process)
         finally:
             _stop(process, write_end, java_pid)
     finally:
@@ -239,14 +237,6 @@ def _stop(process: subprocess.Popen[str], write_end: int, java_pid: int) -> None
                 os.killpg(java_pid, signal.SIGKILL)
 
 
-def _short_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-    if len(os.fsencode(folder)) > LONGEST_FOLDER:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir="/tmp"))
-    return folder
-
-
 def _prepare(
     folder: Path, models: Mapping[str, MarInfo], ports: Ports, java: Java, site: Path, log_file: Path
 ) -> list[str]:
@@ -260,7 +250,7 @@ def _prepare(
     settings = ServerSettings(
         ports,
         store=folder / "store",
-        workers=available_cores(),
+        workers=cgroup.cores(),
         max_upload_mib=_max_upload_mib(models),
     )
     (folder / "config.properties").write_text(config_properties(settings), encoding="ascii")
@@ -270,11 +260,6 @@ def _prepare(
 
 def _max_upload_mib(models: Mapping[str, MarInfo]) -> int:
     return max(mar.description.serve.max_upload_mib for mar in models.values())
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _torchserve_site() -> Path:
@@ -306,7 +291,7 @@ def _record(server: Server) -> ServerRecord:
 
 
 def _port_was_taken(log_file: Path) -> bool:
-    said = _read(log_file) + _read(log_file.with_suffix(".java.log"))
+    said = _read(log_file) + _read(log_file.with_name(JAVA_LOG))
     return "Address already in use" in said
 
 
@@ -316,7 +301,7 @@ def _last_words(log_file: Path) -> str:
     failure = worker_failure(lines)
     if failure is not None:
         return failure
-    lines = lines or _read(log_file.with_suffix(".java.log")).splitlines()
+    lines = lines or _read(log_file.with_name(JAVA_LOG)).splitlines()
     errors = [line for line in lines if "[ERROR]" in line or "Exception" in line or "Error:" in line]
     return "\n".join((errors or lines)[-3:]) or "it said nothing"
 

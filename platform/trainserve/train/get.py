@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from trainserve.errors import EnvironmentProblem, UserError
-from trainserve.train.files import write_json
+from trainserve.machine.files import new_folder, write_json
 from trainserve.train.imagefolder import MARKER
 
 DIGITS_LICENCE = (
@@ -47,19 +45,16 @@ def get_digits(destination: Path) -> Summary:
             "scikit-learn, which holds the digits, is missing", hint="install trainserve[train]"
         ) from error
     found = load_digits()
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for number, (values, label) in enumerate(zip(found.images, found.target, strict=True)):
-            folder = temporary / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            grey = (values * 255 / 16).round().astype("uint8")  # 0..16 to 0..255
-            Image.fromarray(grey).save(folder / f"{number:04d}.png")
-        summary = Summary(destination, len(found.target), 10, _digest(temporary), DIGITS_LICENCE, reused=False)
-        write_json(temporary / MARKER, {"name": "digits", "digest": summary.digest, "licence": DIGITS_LICENCE})
-        temporary.rename(destination)
+        with new_folder(destination, replace=False) as root:
+            for number, (values, label) in enumerate(zip(found.images, found.target, strict=True)):
+                folder = root / str(label)
+                folder.mkdir(exist_ok=True)
+                grey = (values * 255 / 16).round().astype("uint8")  # 0..16 to 0..255
+                Image.fromarray(grey).save(folder / f"{number:04d}.png")
+            summary = Summary(destination, len(found.target), 10, _digest(root), DIGITS_LICENCE, reused=False)
+            write_json(root / MARKER, {"name": "digits", "digest": summary.digest, "licence": DIGITS_LICENCE})
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise EnvironmentProblem(f"{destination} could not be written: {error.strerror or error}") from error
     return summary
 

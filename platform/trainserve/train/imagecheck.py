@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Literal
 from PIL import Image
 
 from trainserve.errors import DataError
+from trainserve.machine.files import write_json
 from trainserve.spec.classifier import DataSpec
-from trainserve.train.files import write_json
 from trainserve.train.imagefolder import SHOWN, Listing, Sample
 from trainserve.train.preprocess import FORMATS, PictureError, Preprocessing, decode
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from trainserve.kube import names
+from trainserve.kube.moments import unix
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Decision, Delete, Stop
 from trainserve.operator.pytorchjob.draft import Draft
-from trainserve.operator.pytorchjob.moments import unix
 from trainserve.operator.pytorchjob.observed import Observed, Pod
 
 # Workers of a job that succeeded are about to end by themselves; after so long they are not.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
-from trainserve.operator.pytorchjob.moments import rfc3339
+from trainserve.kube.moments import rfc3339
 
 # One of these takes the other out of the list: they are two words for one place.
 _EXCLUDES = {names.RUNNING: names.RESTARTING, names.RESTARTING: names.RUNNING}

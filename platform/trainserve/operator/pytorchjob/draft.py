@@ -8,9 +8,9 @@ from typing import Literal
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.moments import rfc3339, unix
 from trainserve.operator.pytorchjob import conditions, counting
 from trainserve.operator.pytorchjob.decision import Create, Decision, Delete, Event, Stop
-from trainserve.operator.pytorchjob.moments import rfc3339, unix
 from trainserve.operator.pytorchjob.observed import Pod
 
 PROGRESS_EVERY_S = 5.0  # a status written for progress alone costs a write of every job in the cluster

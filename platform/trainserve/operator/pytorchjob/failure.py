@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from trainserve.errors import EXIT_PEER_LOST, EXIT_SIGTERM
+from trainserve.kube.names import REASON_NODE_LOST
 from trainserve.operator.pytorchjob.observed import Ended, Pod
 
 # Reasons of pods that ended through no fault of their own: the cluster took away what they ran on.
@@ -20,7 +21,7 @@ _TAKEN_AWAY = frozenset(
         "Shutdown",
         "NodeShutdown",
         "Terminated",  # a kubelet's word for a node that shuts down gracefully
-        "NodeLost",
+        REASON_NODE_LOST,
         "NodeAffinity",
         "UnexpectedAdmissionError",
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.moments import rfc3339
 from trainserve.operator.pytorchjob.decision import Decision
 from trainserve.operator.pytorchjob.draft import Draft
-from trainserve.operator.pytorchjob.moments import rfc3339
 from trainserve.spec.pytorchjob import InvalidJob, validate
 
 

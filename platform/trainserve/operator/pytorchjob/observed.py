@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainserve.kube import names
+from trainserve.kube import moments, names
 from trainserve.kube.cluster import Manifest
-from trainserve.operator.pytorchjob import moments
 
 _TYPES = {kind.lower(): kind for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)}
 

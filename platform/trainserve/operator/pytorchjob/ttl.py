@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from trainserve.kube import names
+from trainserve.kube.moments import unix
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.decision import Decision, Delete
 from trainserve.operator.pytorchjob.draft import Draft
-from trainserve.operator.pytorchjob.moments import unix
 
 
 def is_over(draft: Draft) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from trainserve.errors import EnvironmentProblem
-from trainserve.local import ports
-from trainserve.local.ports import Ports, ephemeral_range, is_free
+from trainserve.machine import ports
+from trainserve.machine.ports import Reserved, ephemeral_range, is_free
 
 
 def test_one_owner_one_port_and_never_anothers(tmp_path: Path) -> None:
-    here, there = Ports(tmp_path), Ports(tmp_path)
+    here, there = Reserved(tmp_path), Reserved(tmp_path)
     mine = [here.port(f"job.g{n}") for n in range(5)]
     others = [there.port(f"job.g{n}") for n in range(5)]
     assert len({*mine, *others}) == 10
@@ -25,7 +25,7 @@ def test_one_owner_one_port_and_never_anothers(tmp_path: Path) -> None:
 def test_a_released_port_can_be_had_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "FIRST", 21_111)
     monkeypatch.setattr(ports, "LAST", 21_112)
-    here, there = Ports(tmp_path), Ports(tmp_path)
+    here, there = Reserved(tmp_path), Reserved(tmp_path)
     assert here.port("a") == 21_111
     with pytest.raises(EnvironmentProblem, match="no free port"):
         there.port("b")
@@ -40,7 +40,7 @@ def test_a_foreign_listener_is_seen() -> None:
 
 
 def test_an_asked_port_is_taken_as_it_is(tmp_path: Path) -> None:
-    here = Ports(tmp_path)
+    here = Reserved(tmp_path)
     assert here.port("a", 29_500) == 29_500
     here.release("a")
     here.release("a")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainserve.launch import cgroup
+from trainserve.machine import cgroup
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from trainserve.errors import EnvironmentProblem, SpecError
-from trainserve.train.files import fsync_folder, write_json
+from trainserve.machine.files import sync_folder, write_json
 from trainserve.train.preprocess import Preprocessing
 
 FORMAT = 1
@@ -98,7 +98,7 @@ def save(checkpoint: Checkpoint, output: Path, *, keep_last: int, is_best: bool)
         if final.exists():  # the same step again, after a resume from an older one
             _delete(final)
         temporary.rename(final)
-        fsync_folder(folder)
+        sync_folder(folder)
         if is_best:
             write_json(folder / "best.json", {"checkpoint": final.name, **checkpoint.metrics})
     except OSError as error:
@@ -130,7 +130,7 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
         "bytes": state.stat().st_size,
     }
     write_json(folder / "meta.json", meta)
-    fsync_folder(folder)
+    sync_folder(folder)
 
 
 def _delete(folder: Path) -> None:

@@ -10,7 +10,16 @@ import torch
 
 from trainserve.errors import EnvironmentProblem, SpecError
 from trainserve.train import checkpoint as checkpoints
-from trainserve.train.checkpoint import Checkpoint, TornCheckpoint, check_matches, latest, load, load_best, save
+from trainserve.train.checkpoint import (
+    Checkpoint,
+    TornCheckpoint,
+    check_matches,
+    latest,
+    load,
+    load_best,
+    record_validation,
+    save,
+)
 from trainserve.train.preprocess import Preprocessing
 
 
@@ -38,12 +47,27 @@ def make(step: int, value: float = 1.0, best: str | None = None, **fields) -> Ch
 
 
 def keep(step: int, output, **options):
-    return save(make(step, float(step)), output, **{"keep_last": 3, "is_best": False, **options})
+    return save(make(step, float(step)), output, **{"keep_last": 3, **options})
+
+
+def validate(step: int, output, top1: float, best: int, keep_last: int = 3) -> None:
+    record_validation(
+        output,
+        step,
+        metrics={"top1": top1},
+        best={"checkpoint": checkpoints.folder_name(best), "top1": top1},
+        seconds=2.5,
+        keep_last=keep_last,
+    )
+
+
+def names(output) -> list[str]:
+    return sorted(path.name for path in (output / "checkpoints").iterdir())
 
 
 def test_everything_comes_back(tmp_path):
     before = make(42)
-    after = load(save(before, tmp_path, keep_last=1, is_best=True))
+    after = load(save(before, tmp_path, keep_last=1))
     assert torch.equal(after.weights["w"], before.weights["w"])
     assert torch.equal(after.rng, before.rng)
     assert after.optimizer["param_groups"] == before.optimizer["param_groups"]
@@ -86,6 +110,48 @@ def test_ddp_06_a_torn_checkpoint_is_reported_and_passed_over(tmp_path, tear):
     assert found.step == 1
     assert len(said) == 1
     assert "step-00000002 is torn" in said[0]
+
+
+def test_ddp_06_a_torn_newest_does_not_take_the_place_of_a_whole_one(tmp_path):
+    """Step 100 is torn, the run goes on from 90 and saves 95: that one stays, and the next resume starts there."""
+    keep(90, tmp_path)
+    (keep(100, tmp_path) / "state.pt").write_bytes(b"")
+    assert latest(tmp_path, lambda _: None).step == 90
+    keep(95, tmp_path, keep_last=1)
+    assert names(tmp_path) == ["step-00000095", "torn-step-00000100"]
+    assert latest(tmp_path, pytest.fail).step == 95
+    keep(100, tmp_path, keep_last=2)  # the torn one holds no slot either
+    assert names(tmp_path) == ["step-00000095", "step-00000100", "torn-step-00000100"]
+
+
+def test_the_checkpoint_just_written_stays_whatever_lies_there(tmp_path):
+    keep(100, tmp_path)
+    keep(95, tmp_path, keep_last=1)
+    assert "step-00000095" in names(tmp_path)
+
+
+def test_ddp_06_a_kill_right_after_the_rename_does_not_package_another_network_than_the_best(tmp_path):
+    """Only meta.json says which is the best: the checkpoint and the word are on disk together, or neither."""
+    keep(10, tmp_path, keep_last=1)
+    validate(10, tmp_path, 0.6, 10)
+    save(make(20, best="step-00000010", validated=False), tmp_path, keep_last=1)
+    validate(20, tmp_path, 0.9, 20, keep_last=1)  # killed here
+    assert latest(tmp_path, pytest.fail).best == {"checkpoint": "step-00000020", "top1": 0.9}
+    save(make(30, best="step-00000020"), tmp_path, keep_last=1)  # after the resume, no better one
+    assert names(tmp_path) == ["step-00000020", "step-00000030"]
+    best = load_best(tmp_path, pytest.fail)
+    assert best.step == 20
+    assert best.metrics == {"top1": 0.9}
+
+
+def test_the_validation_is_added_to_a_checkpoint_that_waits_for_it(tmp_path):
+    save(make(10, validated=False), tmp_path, keep_last=1)
+    before = latest(tmp_path, pytest.fail)
+    assert (before.validated, before.epoch_sums) == (False, [1.0, 2.0, 3.0, 4.0])
+    validate(10, tmp_path, 0.75, 10)
+    after = latest(tmp_path, pytest.fail)
+    assert (after.validated, after.metrics, after.epoch_sums, after.seconds) == (True, {"top1": 0.75}, [], 2.5)
+    assert torch.equal(after.weights["w"], before.weights["w"])
 
 
 def test_ddp_06_a_plain_file_in_its_place_is_torn_too(tmp_path):
@@ -131,7 +197,8 @@ def test_ddp_06_a_crash_at_any_write_leaves_the_older_ones_whole(tmp_path, monke
             patch.setattr(os, "rename", dying(os.rename))
             patch.setattr(os, "replace", dying(os.replace))
             try:
-                keep(target + 1, tmp_path, is_best=True)
+                keep(target + 1, tmp_path)
+                validate(target + 1, tmp_path, 0.5, target + 1)
                 finished = True
             except Killed:
                 finished = False
@@ -159,19 +226,18 @@ def test_a_full_disk_is_said_and_older_ones_stay(tmp_path, monkeypatch):
 
 
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
-    keep(1, tmp_path, is_best=True)
+    keep(1, tmp_path)
     for step in (2, 3, 4):
-        save(make(step, best="step-00000001"), tmp_path, keep_last=2, is_best=False)
-    folder = tmp_path / "checkpoints"
-    assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000001", "step-00000003", "step-00000004"]
+        save(make(step, best="step-00000001"), tmp_path, keep_last=2)
+    assert names(tmp_path) == ["step-00000001", "step-00000003", "step-00000004"]
     best = load_best(tmp_path, pytest.fail)
     assert best is not None
     assert best.step == 1
 
 
 def test_a_lost_best_falls_back_to_the_newest_and_says_so(tmp_path):
-    keep(1, tmp_path, is_best=True)
-    keep(2, tmp_path)
+    keep(1, tmp_path)
+    save(make(2, best="step-00000001"), tmp_path, keep_last=3)
     (tmp_path / "checkpoints" / "step-00000001" / "state.pt").unlink()
     said: list[str] = []
     found = load_best(tmp_path, said.append)
@@ -205,7 +271,7 @@ def test_objects_in_a_checkpoint_are_not_run(tmp_path):
     folder = keep(1, tmp_path)
     meta = json.loads((folder / "meta.json").read_text())
     torch.save({"weights": Evil()}, folder / "state.pt")
-    meta |= {"bytes": (folder / "state.pt").stat().st_size, "sha256": checkpoints._sha256(folder / "state.pt")}
+    meta |= {"bytes": (folder / "state.pt").stat().st_size, "sha256": checkpoints.sha256_of(folder / "state.pt")}
     (folder / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(TornCheckpoint):
         load(folder)

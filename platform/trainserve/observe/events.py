@@ -35,7 +35,6 @@ class Event(TypedDict):
     device: NotRequired[str]
     # start of a generation that goes on from a checkpoint (resume); also checkpoint
     checkpoint: NotRequired[str]
-    best: NotRequired[bool]
     # step and epoch: `epoch` counts from 1, `step` counts global optimizer steps from 1
     epoch: NotRequired[int]
     step: NotRequired[int]

@@ -1,12 +1,14 @@
-"""All ranks agree at which step to stop, and on the loss, without anybody waiting.
+"""All ranks agree at which step to stop, and on the loss, almost without waiting.
 
-A signal reaches one rank; a rank that stopped alone would leave the others hanging in their next collective. So at
-each step the ranks sum a tiny tensor in the background, and read the sum one step later, when it has long arrived.
+A signal reaches one rank; a rank that stopped alone would leave the others hanging in their next collective. So after
+each step the ranks sum a tiny tensor in the background, and read the sum before the next step, when its pictures have
+been prepared: a stop is honoured at the end of the step in which it came. Validation does the same between batches.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trainserve.train.data import Batch
 from trainserve.train.distributed import Group
 
 
@@ -69,3 +72,23 @@ class Agreement:
             work.wait()
         stop, loss = tensor.tolist()
         return Verdict(stop > 0, loss / self._group.world_size)
+
+
+def agreed(batches: Iterable[Batch], rounds: int, agreement: Agreement, stop: StopRequest) -> Iterator[Batch]:
+    """This rank's batches, until one of the ranks is asked to stop: then none has more.
+
+    `rounds` is the largest number of batches of any rank, so that all agree equally often. At the end, and only there,
+    `agreement` has a result: with one all batches were given, without one the ranks stopped before.
+    """
+    iterator = iter(batches)
+    batch = next(iterator, None)
+    for left in reversed(range(max(1, rounds))):
+        if batch is not None:
+            yield batch
+        agreement.post(stop.requested, 0.0)
+        if not left:
+            return
+        batch = next(iterator, None)
+        verdict = agreement.result()
+        if verdict is not None and verdict.stop:
+            return

@@ -1,11 +1,13 @@
 """A checkpoint rebuilds everything, and is on disk wholly or not at all.
 
     checkpoints/step-00000042/state.pt     weights, optimizer, scaler, random state, position
-    checkpoints/step-00000042/meta.json    sha256 of state.pt, network, classes, metrics, spec
-    checkpoints/best.json                  {"checkpoint": "step-00000042", "top1": 0.97}
+    checkpoints/step-00000042/meta.json    sha256 of state.pt, network, classes, metrics, spec, which one is the best
+    checkpoints/torn-step-00000040         found torn, kept for whoever wants to look at it
 
-A folder is filled under a temporary name, fsynced, then renamed. Only rank 0 calls this module's reading and writing
-functions; the other ranks get the state by broadcast.
+A folder is filled under a temporary name, fsynced, then renamed. What the newest whole one says holds for the run: no
+other file names the best one, so none can disagree after a crash. An epoch's last step is saved before its validation
+(`validated` is False), whose result is added to meta.json afterwards. Only rank 0 calls this module's reading and
+writing functions; the other ranks get the state by broadcast.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +25,14 @@ from typing import Any
 import torch
 
 from trainserve.errors import EnvironmentProblem, SpecError
-from trainserve.machine.files import sync_folder, write_json
+from trainserve.machine.files import sha256_of, sync_folder, write_json
 from trainserve.train.preprocess import Preprocessing
 
 FORMAT = 1
 FOLDER = "checkpoints"
 PREFIX = "step-"
 UNFINISHED = ".unfinished-"  # being written, or being deleted: never read, removed when seen
+TORN = "torn-"  # set aside: never read, counted or removed
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Checkpoint:
     steps_per_epoch: int
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation: valLoss, top1, top5, trainLoss
     best: dict[str, Any] | None = None  # {"checkpoint": folder name, "top1": float} of the best validation so far
+    validated: bool = True  # False: at the end of an epoch, whose validation is still to be done
     epoch_sums: list[float] = field(default_factory=list)  # the unfinished epoch's training sums over all ranks
     seconds: float = 0.0  # trained so far, over all generations
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +71,7 @@ class Checkpoint:
 STATE_FIELDS = ("weights", "optimizer", "scaler", "rng")
 META_FIELDS = (
     "arch", "stem", "image_size", "classes", "classifier", "data_digest", "step", "steps_per_epoch", "metrics", "best",
-    "epoch_sums", "seconds",
+    "validated", "epoch_sums", "seconds",
 )  # fmt: skip
 
 
@@ -84,34 +89,61 @@ def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save(checkpoint: Checkpoint, output: Path, *, keep_last: int, is_best: bool) -> Path:
-    """Write the checkpoint, point `best.json` at it if it is the best; keep the newest `keep_last` and the best.
+def save(checkpoint: Checkpoint, output: Path, *, keep_last: int) -> Path:
+    """Write the checkpoint; of the older ones keep the newest, `keep_last` in all, and the best.
 
     Raises EnvironmentProblem when the disk is full or refuses; older checkpoints are untouched then.
     """
     folder = output / FOLDER
     final = folder / checkpoint.name
     temporary = folder / f"{UNFINISHED}{checkpoint.name}.{os.getpid()}"
+    with _said(folder, checkpoint.step):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, temporary)
+            if final.exists():  # the same step again, after a resume from an older one
+                _delete(final)
+            temporary.rename(final)
+            sync_folder(folder)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _retain(folder, checkpoint.step, keep_last, checkpoint.best)
+    return final
+
+
+def record_validation(
+    output: Path, step: int, *, metrics: dict[str, float], best: dict[str, Any], seconds: float, keep_last: int
+) -> None:
+    """Add what the validation after `step` found to its checkpoint, in one replacement of its meta.json.
+
+    Raises EnvironmentProblem when the disk is full or refuses; a resume does the validation again then.
+    """
+    folder = output / FOLDER
+    path = folder / folder_name(step) / "meta.json"
+    changes = {"validated": True, "metrics": metrics, "best": best, "epoch_sums": [], "seconds": seconds}
+    with _said(folder, step):
+        write_json(path, {**json.loads(path.read_bytes()), **changes})
+        _retain(folder, step, keep_last, best)
+
+
+def _retain(folder: Path, newest: int, keep_last: int, best: dict[str, Any] | None) -> None:
+    """Remove all but the best and the `keep_last` newest up to step `newest`, which always stays."""
+    kept = {folder_name(newest), best["checkpoint"] if best else None}
+    for old in [path for path in _steps(folder) if path.name <= folder_name(newest)][keep_last:]:
+        if old.name not in kept:
+            _delete(old)
+
+
+@contextmanager
+def _said(folder: Path, step: int) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(checkpoint, temporary)
-        if final.exists():  # the same step again, after a resume from an older one
-            _delete(final)
-        temporary.rename(final)
-        sync_folder(folder)
-        if is_best:
-            write_json(folder / "best.json", {"checkpoint": final.name, **checkpoint.metrics})
+        yield
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise EnvironmentProblem(
-            f"checkpoint of step {checkpoint.step} could not be written to {folder}: {error.strerror or error}",
+            f"checkpoint of step {step} could not be written to {folder}: {error.strerror or error}",
             hint="free some space there; the run goes on from its last whole checkpoint with --resume",
         ) from error
-    best = None if checkpoint.best is None else checkpoint.best["checkpoint"]
-    for old in _steps(folder)[keep_last:]:
-        if old.name != best:
-            _delete(old)
-    return final
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
@@ -126,7 +158,7 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
     meta |= {
         "format": FORMAT,
         "preprocessing": checkpoint.preprocessing.to_dict(),
-        "sha256": _sha256(state),
+        "sha256": sha256_of(state),
         "bytes": state.stat().st_size,
     }
     write_json(folder / "meta.json", meta)
@@ -142,9 +174,10 @@ def _delete(folder: Path) -> None:
 
 
 def latest(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint, or None where there is none.
+    """The newest whole checkpoint, or None where there is none: from there the run goes on, so none above it is left.
 
-    Torn ones are reported through `notice` and passed over; leftovers of an interrupted write are removed.
+    Torn ones are reported through `notice` and set aside under another name, so that they never take the place of a
+    whole one; leftovers of an interrupted write are removed. Raises EnvironmentProblem when the disk refuses that.
     """
     folder = output / FOLDER
     torn = 0
@@ -155,12 +188,23 @@ def latest(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
             checkpoint = load(candidate)
         except TornCheckpoint as error:
             torn += 1
-            notice(f"checkpoint {candidate.name} is torn ({error}) and is passed over")
+            aside = _set_aside(candidate)
+            notice(f"checkpoint {candidate.name} is torn ({error}) and is passed over; it is now {aside.name}")
             continue
         return checkpoint
     if torn:
         notice(f"none of the {torn} checkpoints in {folder} is whole: training starts again from step 0")
     return None
+
+
+def _set_aside(folder: Path) -> Path:
+    aside = folder.with_name(f"{TORN}{folder.name}")
+    try:
+        if aside.is_dir():
+            shutil.rmtree(aside)  # the same step was torn before
+        return folder.rename(aside)
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder} cannot be renamed to {aside.name}: {error.strerror or error}") from error
 
 
 class TornCheckpoint(Exception):
@@ -182,7 +226,7 @@ def load(folder: Path) -> Checkpoint:
         found = state.stat().st_size
         if found != size:
             raise TornCheckpoint(f"state.pt has {found} bytes of {size}")
-        if _sha256(state) != wanted:
+        if sha256_of(state) != wanted:
             raise TornCheckpoint("state.pt does not have the sha256 that meta.json says")
         tensors = torch.load(state, map_location="cpu", weights_only=True)
         meta["preprocessing"] = Preprocessing.from_dict(meta["preprocessing"])
@@ -196,14 +240,15 @@ def load(folder: Path) -> Checkpoint:
 
 
 def load_best(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
-    """The checkpoint with the best validation top-1, by `best.json`; the newest whole one if that one is gone."""
-    folder = output / FOLDER
+    """The checkpoint with the best validation top-1, by the newest whole one; that one itself if the best is gone."""
+    newest = latest(output, notice)
+    if newest is None or newest.best is None or newest.best["checkpoint"] == newest.name:
+        return newest
     try:
-        name = json.loads((folder / "best.json").read_bytes())["checkpoint"]
-        return load(folder / str(name))
-    except (OSError, ValueError, KeyError, TornCheckpoint) as error:
+        return load(output / FOLDER / str(newest.best["checkpoint"]))
+    except TornCheckpoint as error:
         notice(f"the best checkpoint cannot be read ({error}); the newest whole one is taken")
-    return latest(output, notice)
+        return newest
 
 
 def check_matches(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
@@ -251,8 +296,3 @@ def _difference(was: list[str], now: list[str]) -> tuple[str, str]:
 def _steps(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     return sorted((path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()), reverse=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

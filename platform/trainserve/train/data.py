@@ -76,6 +76,11 @@ def val_shard(pictures: int, batch: int, rank: int, world_size: int) -> list[lis
     return [[(0, index) for index in own[start : start + batch]] for start in range(0, len(own), batch)]
 
 
+def val_rounds(pictures: int, batch: int, world_size: int) -> int:
+    """Batches of the rank that has the most: rank 0."""
+    return len(val_shard(pictures, batch, 0, world_size))
+
+
 class Batch(NamedTuple):
     """Pictures of one step of one process."""
 
@@ -188,6 +193,7 @@ def loader(dataset: Pictures, batches: Any, workers: int, pin: bool) -> DataLoad
         persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_quiet_worker if workers else None,
+        generator=torch.Generator(),  # else each pass would draw from the random state that checkpoints keep
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainserve.errors import DataError, RunFailed, SpecError
 from trainserve.train import checkpoint as checkpoints
 from trainserve.train import data
-from trainserve.train.agreement import Agreement, StopRequest
+from trainserve.train.agreement import Agreement, StopRequest, Verdict, agreed
 from trainserve.train.architecture import build
 from trainserve.train.data import Batch, Pictures
 from trainserve.train.distributed import Group
@@ -61,93 +62,108 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
     order, train_batches, val_batches = _loaders(recipe, group, cores)
     skipped, loss_before = 0, torch.zeros(())
 
-    def save(is_best: bool = False) -> None:
+    def save() -> None:
         # Synchronisation point: rank 0's batch-norm statistics are the ones that count, and all have reached this step.
         sums = group.summed(progress.sums.values)
         _refuse_nan(float(sums[0]), progress.step, recipe)  # weights of a bad step are never saved
         if group.is_first:
             taken = snapshot(trainer, recipe, progress, sums, progress.seconds + time.monotonic() - begun)
-            folder = checkpoints.save(taken, output, keep_last=train.keep_last, is_best=is_best)
-            report.event("checkpoint", checkpoint=folder.name, step=progress.step, best=is_best)
+            folder = checkpoints.save(taken, output, keep_last=train.keep_last)
+            report.event("checkpoint", checkpoint=folder.name, step=progress.step)
 
     def ended(finished: bool) -> Outcome:
         total = int(group.summed(torch.tensor([skipped]))[0])
         return Outcome(finished, progress.step, progress.seconds + time.monotonic() - begun, total)
 
-    while progress.step < recipe.total_steps:
-        epoch = progress.step // recipe.steps_per_epoch
-        order.epoch, order.first_step = epoch, progress.step % recipe.steps_per_epoch
-        model.train()
-        report.steps_begin(progress.step)
-        for batch in train_batches:
-            skipped += _problems(batch, recipe)
-            lr = lr_at(progress.step, train, recipe.steps_per_epoch)
-            for param_group in trainer.optimizer.param_groups:
-                param_group["lr"] = lr
-            images = batch.images.to(device, non_blocking=True, memory_format=layout)
-            labels = batch.labels.to(device, non_blocking=True)
-            with _autocast(train.amp, device):
-                logits = parallel(images)
-            losses = F.cross_entropy(
-                logits.float(),
-                labels,
-                reduction="none",
-                label_smoothing=train.label_smoothing,
-                ignore_index=data.IGNORED,
-            )
-            loss = losses.sum() / labels.ne(data.IGNORED).sum().clamp(min=1)
-            trainer.optimizer.zero_grad(set_to_none=True)
-            trainer.scaler.scale(loss).backward()  # Synchronisation point: gradients are averaged over ranks
-            trainer.scaler.step(trainer.optimizer)
-            trainer.scaler.update()
-            progress.step += 1
-            progress.sums.add(logits, labels, losses)
-            verdict = agreement.result()  # of the step before: it has arrived while this one was computed
-            # On a GPU the loss of the step before, which is there already: nothing waits for this one.
-            agreement.post(stop.requested, (loss if device.type == "cpu" else loss_before).item())
-            loss_before = loss.detach()
+    def tell(verdict: Verdict) -> None:
+        # On a GPU the loss is that of the step before, which was there already: nothing waited for this one.
+        _refuse_nan(verdict.loss, progress.step - (device.type != "cpu"), recipe)
+        epoch = (progress.step - 1) // recipe.steps_per_epoch
+        report.step(
+            progress.step, epoch=epoch + 1, loss=verdict.loss,
+            lr=lr_at(progress.step - 1, train, recipe.steps_per_epoch), batch=train.batch_size,
+            steps_left=recipe.total_steps - progress.step, vals_left=train.epochs - epoch,
+        )  # fmt: skip
+
+    while progress.step < recipe.total_steps or not progress.validated:
+        if progress.validated:  # else a resume from an epoch's end, where only its validation is left to do
+            order.epoch, order.first_step = divmod(progress.step, recipe.steps_per_epoch)
+            model.train()
+            report.steps_begin(progress.step)
+            for batch in train_batches:
+                verdict = agreement.result()  # of the last step: it has arrived while this batch was prepared
+                if verdict is not None:
+                    tell(verdict)
+                    due = train.checkpoint_every_steps and progress.step % train.checkpoint_every_steps == 0
+                    if due or verdict.stop:
+                        save()
+                    if verdict.stop:
+                        return ended(finished=False)
+                skipped += _problems(batch, recipe)
+                lr = lr_at(progress.step, train, recipe.steps_per_epoch)
+                for param_group in trainer.optimizer.param_groups:
+                    param_group["lr"] = lr
+                images = batch.images.to(device, non_blocking=True, memory_format=layout)
+                labels = batch.labels.to(device, non_blocking=True)
+                with _autocast(train.amp, device):
+                    logits = parallel(images)
+                losses = F.cross_entropy(
+                    logits.float(),
+                    labels,
+                    reduction="none",
+                    label_smoothing=train.label_smoothing,
+                    ignore_index=data.IGNORED,
+                )
+                loss = losses.sum() / labels.ne(data.IGNORED).sum().clamp(min=1)
+                trainer.optimizer.zero_grad(set_to_none=True)
+                trainer.scaler.scale(loss).backward()  # Synchronisation point: gradients are averaged over ranks
+                trainer.scaler.step(trainer.optimizer)
+                trainer.scaler.update()
+                progress.step += 1
+                progress.sums.add(logits, labels, losses)
+                agreement.post(stop.requested, (loss if device.type == "cpu" else loss_before).item())
+                loss_before = loss.detach()
+            verdict = agreement.result()
             if verdict is not None:
-                _refuse_nan(verdict.loss, progress.step - 1, recipe)
-            if verdict is not None:
-                report.step(
-                    progress.step, epoch=epoch + 1, loss=verdict.loss, lr=lr, batch=train.batch_size,
-                    steps_left=recipe.total_steps - progress.step, vals_left=train.epochs - epoch,
-                )  # fmt: skip
-            if progress.step % recipe.steps_per_epoch == 0:
-                continue  # the epoch is over: validation and checkpoint follow
-            due = train.checkpoint_every_steps and progress.step % train.checkpoint_every_steps == 0
-            stopping = verdict is not None and verdict.stop
-            if stopping or due:
-                verdict = agreement.result()  # the one just posted: all ranks end it here
-                save()
-            if stopping or (due and verdict is not None and verdict.stop):
+                tell(verdict)
+            progress.validated = False
+            save()  # before the validation: whatever happens in it, the epoch is not lost
+            if verdict is not None and verdict.stop:
                 return ended(finished=False)
-        verdict = agreement.result()
         # Synchronisation point: every rank measures its share of the validation pictures with rank 0's statistics.
         for buffer in model.buffers():
             group.broadcast(buffer)
         val_begun = time.monotonic()
-        sums, unread = evaluate(model, val_batches, device, train.amp, recipe)
+        rounds = data.val_rounds(len(recipe.listing.val), val_batch(recipe), group.world_size)
+        sums, unread = evaluate(model, agreed(val_batches, rounds, agreement, stop), device, train.amp, recipe)
         skipped += unread
+        verdict = agreement.result()
+        if verdict is None:  # all left the validation at the same batch
+            return ended(finished=False)
         val_loss, top1, top5 = Sums(group.summed(sums.values)).means()
         train_loss, _, _ = Sums(group.summed(progress.sums.values)).means()
         _refuse_nan(train_loss + val_loss, progress.step, recipe)
         report.val_took(time.monotonic() - val_begun)
-        progress.sums = Sums()
+        progress.validated, progress.sums = True, Sums()
         progress.metrics = {"trainLoss": train_loss, "valLoss": val_loss, "top1": top1, "top5": top5}
-        report.epoch(epoch + 1, train.epochs, progress.step, progress.metrics)
-        is_best = progress.best is None or top1 >= progress.best["top1"]  # of equals, the later one
-        if is_best:
+        if progress.best is None or top1 >= progress.best["top1"]:  # of equals, the later one
             progress.best = {"checkpoint": checkpoints.folder_name(progress.step), "top1": top1}
-        save(is_best)
-        if verdict is not None and verdict.stop and progress.step < recipe.total_steps:
+        report.epoch(progress.step // recipe.steps_per_epoch, train.epochs, progress.step, progress.metrics)
+        if group.is_first:
+            checkpoints.record_validation(
+                output, progress.step, metrics=progress.metrics, best=progress.best,
+                seconds=progress.seconds + time.monotonic() - begun, keep_last=train.keep_last,
+            )  # fmt: skip
+        if verdict.stop and progress.step < recipe.total_steps:
             return ended(finished=False)
     return ended(finished=True)
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Any, device: torch.device, amp: str, recipe: Recipe) -> tuple[Sums, int]:
-    """Sums over this rank's batches, and how many pictures could not be read. No communication."""
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], device: torch.device, amp: str, recipe: Recipe
+) -> tuple[Sums, int]:
+    """Sums over this rank's batches, and how many pictures could not be read. No communication of its own."""
     model.eval()
     sums, skipped = Sums(), 0
     for batch in batches:
@@ -159,6 +175,11 @@ def evaluate(model: nn.Module, batches: Any, device: torch.device, amp: str, rec
         losses = F.cross_entropy(logits.float(), labels, reduction="none", ignore_index=data.IGNORED)
         sums.add(logits, labels, losses)
     return sums, skipped
+
+
+def val_batch(recipe: Recipe) -> int:
+    """Pictures that a process validates at once."""
+    return max(recipe.share, 32)
 
 
 def _parallel(trainer: Trainer, recipe: Recipe, group: Group) -> nn.Module:
@@ -203,7 +224,7 @@ def _loaders(recipe: Recipe, group: Group, cores: int) -> tuple[data.TrainOrder,
     )
     fixed = Pictures(listing.root, listing.val, recipe.preprocessing, cache_bytes=room)
     order = data.TrainOrder(len(listing.train), train.batch_size, train.seed, group.rank, group.world_size)
-    shard = data.val_shard(len(listing.val), max(recipe.share, 32), group.rank, group.world_size)
+    shard = data.val_shard(len(listing.val), val_batch(recipe), group.rank, group.world_size)
     pin = group.device.type == "cuda"
     return order, data.loader(pictures, order, workers, pin), data.loader(fixed, shard, workers, pin)
 

@@ -24,6 +24,7 @@ class Progress:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] | None = None
+    validated: bool = True  # False: at the end of an epoch, before its validation
     sums: Sums = field(default_factory=Sums)  # of the unfinished epoch
     seconds: float = 0.0  # in earlier generations
 
@@ -53,6 +54,7 @@ def snapshot(trainer: Trainer, recipe: Recipe, progress: Progress, sums: torch.T
         steps_per_epoch=recipe.steps_per_epoch,
         metrics=dict(progress.metrics),
         best=progress.best,
+        validated=progress.validated,
         epoch_sums=sums.tolist(),
         seconds=seconds,
         optimizer=trainer.optimizer.state_dict(),
@@ -87,7 +89,7 @@ def restore(trainer: Trainer, recipe: Recipe, group: Group, output: Path, notice
     if found is not None:
         small = {
             "step": found.step, "metrics": found.metrics, "best": found.best, "seconds": found.seconds,
-            "scaler": found.scaler, "momentum": bool(found.optimizer["state"]),
+            "validated": found.validated, "scaler": found.scaler, "momentum": bool(found.optimizer["state"]),
         }  # fmt: skip
     small = group.share("resume", small)
     for tensor in trainer.model.state_dict().values():
@@ -97,7 +99,9 @@ def restore(trainer: Trainer, recipe: Recipe, group: Group, output: Path, notice
     if small["momentum"]:
         _share_momentum(trainer.optimizer, group)
     trainer.scaler.load_state_dict(small["scaler"])
-    progress = Progress(small["step"], small["metrics"], small["best"], seconds=small["seconds"])
+    progress = Progress(
+        small["step"], small["metrics"], small["best"], validated=small["validated"], seconds=small["seconds"]
+    )
     if found is not None and found.epoch_sums:  # rank 0 takes them all: the sum over ranks is what counts
         progress.sums = Sums(torch.tensor(found.epoch_sums, dtype=torch.float64))
     return progress

@@ -354,6 +354,20 @@ def test_ddp_04_a_port_given_by_the_user_that_is_taken_is_named(tmp_path: Path) 
     run(tmp_path, scenario)
 
 
+def test_a_job_that_can_get_no_port_says_why(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        node.folder.mkdir(exist_ok=True)
+        (node.folder / "ports").touch()  # where the folder of the reservations would be
+        await node.create(job_pod("j-master-0", 0))
+        found = await node.over("j-master-0")
+        assert found["status"]["reason"] == "NoPort"
+        assert "no port can be reserved" in found["status"]["message"]
+        assert "hint: remove" in found["status"]["message"]
+        assert terminated(found)["exitCode"] == 3
+
+    run(tmp_path, scenario)
+
+
 def test_a_port_given_by_the_user_is_used(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
         await node.cluster.create(names.PYTORCHJOB, LOCAL_NAMESPACE, job(23_999))

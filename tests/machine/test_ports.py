@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainserve.errors import EnvironmentProblem
+from trainserve.launch import layout
 from trainserve.machine import ports
 from trainserve.machine.ports import Reserved, ephemeral_range, is_free
 
@@ -44,3 +45,16 @@ def test_an_asked_port_is_taken_as_it_is(tmp_path: Path) -> None:
     assert here.port("a", 29_500) == 29_500
     here.release("a")
     here.release("a")
+
+
+def test_a_folder_that_is_not_ours_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ports").touch()
+    with pytest.raises(EnvironmentProblem, match=r"no port can be reserved: .*ports: ") as caught:
+        Reserved(tmp_path / "ports").port("a")
+    assert "set TMPDIR" in str(caught.value)
+
+
+def test_two_jobs_of_one_node_never_get_one_port() -> None:
+    assert layout.own_port() != layout.own_port()
+    low, high = ephemeral_range()
+    assert not low <= layout.own_port() <= high

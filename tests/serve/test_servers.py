@@ -103,6 +103,7 @@ def test_a_server_elsewhere() -> None:
         "https://models.example.org", None, model="digits"
     )
     assert find_server("grpc://10.0.0.1:7070") == Endpoint(None, "10.0.0.1:7070")
+    assert find_server("grpc://[::1]:7070") == Endpoint(None, "[::1]:7070")
     with pytest.raises(UserError, match=r"which model\? its models are not known here"):
         find_server("http://10.0.0.1:8080").pick_model(None)
 

@@ -103,14 +103,6 @@ class Informer:
         """Objects for which the index named `index` gives `value`, ordered by namespace and name."""
         return [self._objects[place] for place in sorted(self._indexed[index].get(value, ()))]
 
-    def list(self, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> Sequence[Manifest]:
-        """Objects in `namespace` (None: all) that carry all of `labels`, ordered by namespace and name."""
-        return [
-            found
-            for place, found in sorted(self._objects.items(), key=lambda pair: pair[0])
-            if namespace in (None, place[0]) and _carries(found, labels)
-        ]
-
     async def run(self) -> None:
         """Keep the cache until cancelled."""
         version = ""  # nothing to watch from: list first
@@ -211,20 +203,5 @@ def by_owner_uid(manifest: Manifest) -> Iterable[str]:
     return {owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])}
 
 
-def by_label(key: str) -> Index:
-    """An index: the value of the label `key`."""
-
-    def values(manifest: Manifest) -> Iterable[str]:
-        labels = manifest["metadata"].get("labels", {})
-        return {labels[key]} if key in labels else set()
-
-    return values
-
-
 def _place(manifest: Manifest) -> Place:
     return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-
-
-def _carries(manifest: Manifest, labels: Mapping[str, str] | None) -> bool:
-    carried = manifest["metadata"].get("labels", {})
-    return all(carried.get(key) == value for key, value in (labels or {}).items())

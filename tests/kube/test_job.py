@@ -5,8 +5,11 @@ import json
 import pytest
 
 from support.golden import check_golden, golden_input
+from trainserve.cli import cancel
 from trainserve.kube import names
 from trainserve.kube.job import training_job
+from trainserve.launch.agent import Patience
+from trainserve.local.podspec import expand
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.pytorchjob import validate
 
@@ -46,3 +49,33 @@ def test_only_the_master_knows_the_output() -> None:
 def test_one_node_has_no_workers() -> None:
     _, job = _render("job-one-node")
     assert list(job["spec"]["pytorchReplicaSpecs"]) == ["Master"]
+
+
+def test_a_dollar_in_a_path_or_label_reaches_the_rank_as_it_is() -> None:
+    """Kubernetes replaces $(NAME) and $$ in env values and commands."""
+    given = golden_input("job-one-node")
+    given["classifier"]["metadata"]["annotations"] = {"note": "$(HOME) $$ $"}
+    paths = {"data_path": "/data/a$$b/$(HOME)", "output": "/runs/$(HOME)/output", "python": "/opt/$(HOME)/python"}
+    job = training_job(Classifier.model_validate(given["classifier"]), **{**given["arguments"], **paths})
+    container = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]
+    env = {entry["name"]: expand(entry["value"], {"HOME": "/root"}) for entry in container["env"]}
+    arrived = Classifier.model_validate(json.loads(env[names.ENV_SPEC]))
+    assert arrived.spec.data.path == paths["data_path"]
+    assert arrived.metadata.annotations == {"note": "$(HOME) $$ $"}
+    assert env[names.ENV_OUTPUT] == paths["output"]
+    assert expand(container["command"][0], {"HOME": "/root"}) == paths["python"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stopped_pod_has_time_for_a_step_and_a_checkpoint(case: str) -> None:
+    _, job = _render(case)
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        assert replica["template"]["spec"]["terminationGracePeriodSeconds"] == names.STOP_GRACE_S
+    assert Patience().checkpoint_s == names.STOP_GRACE_S
+    assert cancel.WAIT_S > names.STOP_GRACE_S > 300
+
+
+def test_each_process_chooses_its_own_network_interface() -> None:
+    """The loopback's name is lo on Linux and lo0 on macOS: train/distributed.py looks for it."""
+    _, job = _render("job-four-nodes")
+    assert "IFNAME" not in json.dumps(job)

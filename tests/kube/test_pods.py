@@ -125,6 +125,25 @@ def test_env_value_is_the_last_one() -> None:
     assert pods.env_value(pod, "NOT_THERE") is None
 
 
+@pytest.mark.parametrize(
+    ("command", "interpreter"),
+    [
+        (["/opt/venv/bin/python", "-m", "train"], "/opt/venv/bin/python"),
+        (["python3.12", "train.py"], "python3.12"),
+        (["torchrun", "train.py"], "python3"),  # where one Python is installed, this is its name: Debian has no other
+        (["/opt/python/bin/python-config"], "python3"),
+        (None, "python3"),
+    ],
+)
+def test_the_wait_runs_with_the_python_that_is_there(command: list[str] | None, interpreter: str) -> None:
+    job = _job()
+    container = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    container.pop("command", None)
+    container |= {"command": command} if command else {}
+    waiting = pods.replica_pod(job, "Worker", 0, 1)["spec"]["initContainers"][-1]
+    assert waiting["command"][:2] == [interpreter, "-c"]
+
+
 def _wait(address: str, script: str = pods.WAIT_SCRIPT) -> subprocess.Popen[str]:
     environment = {**os.environ, names.ENV_WAIT_FOR: address}
     return subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True)

@@ -19,6 +19,7 @@ from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import control, process, rundir, start
 from trainserve.local.rundir import RunDir
+from trainserve.local.supervisor import is_over
 
 # Node 0 listens where the others' init containers wait for it. Each process says when it starts and when it ends.
 MEET = """\
@@ -249,3 +250,21 @@ def test_a_supervisor_that_cannot_start_says_why(home: Path) -> None:
         start.start(run, detach=True)
     assert time.monotonic() - began < 10
     assert not run.alive()
+
+
+@pytest.mark.parametrize(
+    ("condition", "suspend", "over"),
+    [
+        (names.SUSPENDED, True, True),
+        (names.SUSPENDED, False, False),  # resumed, and the controller has not looked at it yet
+        (names.RUNNING, True, False),
+        (names.SUCCEEDED, False, True),
+        (names.FAILED, True, True),
+    ],
+)
+def test_over_is_finished_or_suspended_and_to_be_suspended(condition: str, suspend: bool, over: bool) -> None:
+    job = {
+        "spec": {"runPolicy": {"suspend": suspend}},
+        "status": {"conditions": [{"type": condition, "status": "True"}]},
+    }
+    assert is_over(job) is over

@@ -12,7 +12,7 @@ from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
 from trainserve.local import rundir
 
-WAIT_S = 60.0  # the pods' grace period of 30 s, and as much again
+WAIT_S = names.STOP_GRACE_S + 30.0  # until the pods are killed, and what then has to end
 
 
 @click.command("cancel", short_help="Stop a run after a checkpoint; it can be resumed.")
@@ -24,6 +24,7 @@ def cancel_command(run: str, fmt: str) -> int:
     if not found.alive():
         say(f"{found.name} is not running: {found.state()}")
     else:
+        say(f"stopping {found.name} after a checkpoint (Ctrl-C: do not wait)")
         suspend(found, names.SUSPEND_BY_USER)
         deadline = time.monotonic() + WAIT_S
         while found.alive():

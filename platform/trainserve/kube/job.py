@@ -51,19 +51,17 @@ def _pod_spec(
 ) -> Manifest:
     data = classifier.spec.data.model_copy(update={"path": data_path})
     resolved = classifier.model_copy(update={"spec": classifier.spec.model_copy(update={"data": data})})
-    env = [{"name": names.ENV_SPEC, "value": resolved.model_dump_json(by_alias=True)}]
+    env = [{"name": names.ENV_SPEC, "value": literal(resolved.model_dump_json(by_alias=True))}]
     if output is not None:
-        env.append({"name": names.ENV_OUTPUT, "value": output})
-    if local:
-        env.append({"name": names.ENV_GLOO_SOCKET_IFNAME, "value": "lo"})  # all nodes are this machine
+        env.append({"name": names.ENV_OUTPUT, "value": literal(output)})
     container: Manifest = {
         "name": names.CONTAINER,
         "image": image,
-        "command": [python, "-m", "trainserve.launch", "-m", "trainserve.launch.work"],
+        "command": [literal(python), "-m", "trainserve.launch", "-m", "trainserve.launch.work"],
         "env": env,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    spec: Manifest = {"containers": [container]}
+    spec: Manifest = {"containers": [container], "terminationGracePeriodSeconds": names.STOP_GRACE_S}
     if local:
         volumes = [{"name": "data", "hostPath": {"path": data_path}}]
         mounts: list[Manifest] = [{"name": "data", "mountPath": data_path, "readOnly": True}]
@@ -73,3 +71,8 @@ def _pod_spec(
         container["volumeMounts"] = mounts
         spec["volumes"] = volumes
     return spec
+
+
+def literal(text: str) -> str:
+    """`text` as an env value or a word of a command, where Kubernetes replaces `$(NAME)` and reads `$$` as a dollar."""
+    return text.replace("$", "$$")

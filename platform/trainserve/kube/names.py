@@ -43,6 +43,10 @@ ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no 
 ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
 RESTART_IN_PLACE = "in-place"
 
+# How long a training pod that is stopped may take, in s, before it is killed: the step in progress (which may take
+# minutes on few cores), then a checkpoint of some GB to a slow disk. A pod that is ready sooner ends sooner.
+STOP_GRACE_S = 600
+
 REPLICA_MASTER = "Master"
 REPLICA_WORKER = "Worker"
 CONTAINER = "pytorch"
@@ -68,7 +72,6 @@ ENV_PET_RDZV_CONF = "PET_RDZV_CONF"
 ENV_PET_MAX_RESTARTS = "PET_MAX_RESTARTS"
 ENV_PET_STANDALONE = "PET_STANDALONE"
 ENV_PYTHONUNBUFFERED = "PYTHONUNBUFFERED"
-ENV_GLOO_SOCKET_IFNAME = "GLOO_SOCKET_IFNAME"
 
 # Env of torch's launcher and of OpenMP, which agent and ranks share.
 ENV_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"

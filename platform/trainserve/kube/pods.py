@@ -7,6 +7,7 @@ memory, the wait for the master is for its TCP port and unprivileged, and a gang
 from __future__ import annotations
 
 import copy
+import re
 
 from trainserve.errors import EXIT_PEER_LOST
 from trainserve.kube import names, rendezvous, replicas
@@ -76,11 +77,17 @@ def env_value(pod: Manifest, name: str) -> str | None:
     return values[-1] if values else None
 
 
+def _interpreter(main: Manifest) -> str:
+    """The Python that `main` runs, where it runs one itself; else the name that every system with Python 3 has."""
+    first = (main.get("command") or [""])[0]
+    return first if re.fullmatch(r"python[0-9.]*t?", first.rpartition("/")[2]) else "python3"
+
+
 def _wait_container(main: Manifest, address: str) -> Manifest:
     container: Manifest = {
         "name": names.INIT_CONTAINER,
         "image": main["image"],
-        "command": ["python", "-c", WAIT_SCRIPT],
+        "command": [_interpreter(main), "-c", WAIT_SCRIPT],
         "env": [{"name": names.ENV_WAIT_FOR, "value": address}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {

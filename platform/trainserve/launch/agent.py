@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_SIGTERM
+from trainserve.kube.names import STOP_GRACE_S
 from trainserve.launch import layout, lifeline, ranks, termination
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
@@ -34,7 +35,7 @@ class Patience:
 
     victim_s: float = 2.0  # after a lost peer: the real failure may take a moment longer to end
     grace_s: float = 30.0  # between SIGTERM and SIGKILL for the others
-    checkpoint_s: float = 300.0  # the same when the first ended with 143: the others are writing their checkpoint
+    checkpoint_s: float = STOP_GRACE_S  # the same when the first ended with 143: the others are writing their checkpoint
 
 
 @dataclass

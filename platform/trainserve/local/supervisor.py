@@ -163,8 +163,8 @@ class Supervisor:
         """Until the job is finished, or suspended, and no pod runs any more."""
         quiet_since = finished_since = None
         while not self._ended.is_set():
-            condition, now = _condition(await self._job()), time.monotonic()
-            over = condition in FINISHED or condition == names.SUSPENDED
+            job, now = await self._job(), time.monotonic()
+            condition, over = _condition(job), is_over(job)
             finished_since = (finished_since or now) if condition in FINISHED else None
             quiet_since = (quiet_since or now) if over and not kubelet.running else None
             if quiet_since is not None and now - quiet_since >= QUIET_S:
@@ -199,6 +199,13 @@ def _restored(run: RunDir) -> MemoryCluster:
     except FileNotFoundError:
         return MemoryCluster()
     return MemoryCluster.restore(json.loads(text))
+
+
+def is_over(job: Manifest) -> bool:
+    """Finished, or suspended as it is wanted: right after a resume the condition is still there, and is the past's."""
+    suspend = bool((job["spec"].get("runPolicy") or {}).get("suspend"))
+    condition = _condition(job)
+    return condition in FINISHED or (condition == names.SUSPENDED and suspend)
 
 
 def _condition(job: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -17,12 +18,15 @@ STEP_INTERVAL_S = 0.5
 class EventWriter:
     """Appends events to a file. Each line is one write, so a reader sees whole lines or an unfinished last one."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._now = now
-        self._next_step = 0.0
+        self._now = now  # for stamps only: it may be set back
+        self._monotonic = monotonic
+        self._next_step = -math.inf
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")  # a crash tore the last line: begin a new one
@@ -41,7 +45,7 @@ class EventWriter:
 
     def step_is_due(self) -> bool:
         """Whether half a second has passed since this was last true."""
-        now = self._now()
+        now = self._monotonic()
         if now < self._next_step:
             return False
         self._next_step = now + STEP_INTERVAL_S

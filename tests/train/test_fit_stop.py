@@ -19,6 +19,8 @@ from trainserve.train.loop import Outcome, fit
 from trainserve.train.recipe import Recipe, resolve
 from trainserve.train.report import Report
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, STEPS = 2, 3  # steps an epoch; the validation has three batches
 
 

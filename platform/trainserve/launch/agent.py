@@ -35,7 +35,7 @@ class Patience:
 
     victim_s: float = 2.0  # after a lost peer: the real failure may take a moment longer to end
     grace_s: float = 30.0  # between SIGTERM and SIGKILL for the others
-    checkpoint_s: float = STOP_GRACE_S  # the same when the first ended with 143: the others are writing their checkpoint
+    checkpoint_s: float = STOP_GRACE_S  # the same when the first ended with 143: the others write their checkpoint
 
 
 @dataclass

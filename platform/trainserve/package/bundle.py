@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainserve.errors import DataError, UserError
+from trainserve.errors import UserError
 from trainserve.machine.files import new_folder, sha256_of
 from trainserve.package import description
 from trainserve.package.description import EXPECTED, GOLDEN, MODEL_JSON, WEIGHTS, Golden, ModelDescription
+from trainserve.package.golden import write_golden
+from trainserve.spec.classifier import ServeSpec
 
 if TYPE_CHECKING:
     import torch
 
     from trainserve.train.checkpoint import Checkpoint
-    from trainserve.train.preprocess import Preprocessing
-
-GOLDEN_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,9 @@ def write_bundle(
             (folder / name).write_bytes(source)
         (folder / GOLDEN).mkdir()
         model = _eager(checkpoint.arch, checkpoint.stem, len(checkpoint.classes), weights)
-        golden = _write_golden(folder / GOLDEN, samples, model, preprocessing, checkpoint.classes)
+        serve = checkpoint.classifier["spec"].get("serve", {})
+        limits = ServeSpec.model_validate(serve)
+        golden = write_golden(folder / GOLDEN, samples, model, preprocessing, checkpoint.classes, limits)
         values = [item.model_dump(by_alias=True) for item in golden]
         (folder / EXPECTED).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -72,7 +73,7 @@ def write_bundle(
                 "metrics": dict(checkpoint.metrics),
                 "lineage": dict(lineage),
                 "weightsDigest": weights_digest(weights),
-                "serve": checkpoint.classifier["spec"].get("serve", {}),
+                "serve": serve,
                 "digests": {file: sha256_of(folder / file) for file in files},
             }
         )
@@ -125,51 +126,3 @@ def _eager(arch: str, stem: str, num_classes: int, weights: dict[str, torch.Tens
     model = build(arch, num_classes, stem)
     model.load_state_dict(weights, strict=True)
     return model.float().eval()
-
-
-def _write_golden(
-    folder: Path,
-    samples: Sequence[Path],
-    model: torch.nn.Module,
-    preprocessing: Preprocessing,
-    classes: Sequence[str],
-) -> list[Golden]:
-    """Copy up to GOLDEN_PICTURES readable samples to `folder` and compute their logits."""
-    import torch
-
-    from trainserve.train.preprocess import PictureError, preprocess
-
-    golden: list[Golden] = []
-    reasons: list[str] = []
-    for sample in _spread(samples):
-        try:
-            data = sample.read_bytes()
-            images = preprocess(data, preprocessing).unsqueeze(0)
-        except (OSError, PictureError) as error:  # with skipBad such pictures are known and left out
-            reasons.append(f"{sample}: {error}")
-            continue
-        with torch.inference_mode():
-            logits = model(images)[0]
-        name = f"{len(golden):02d}{_suffix(sample)}"
-        (folder / name).write_bytes(data)
-        winner = classes[int(logits.argmax())]
-        golden.append(Golden.model_validate({"file": name, "logits": logits.tolist(), "class": winner}))
-        if len(golden) == GOLDEN_PICTURES:
-            break
-    if not golden:
-        first = reasons[0] if reasons else "no sample was given"
-        raise DataError(f"no picture for the bundle's self-test can be read; {first}")
-    return golden
-
-
-def _spread(samples: Sequence[Path]) -> list[Path]:
-    """All samples, those at even distances first."""
-    count = min(GOLDEN_PICTURES, len(samples))
-    first = [samples[index * len(samples) // count] for index in range(count)]
-    chosen = set(first)
-    return first + [sample for sample in samples if sample not in chosen]
-
-
-def _suffix(sample: Path) -> str:
-    suffix = sample.suffix.lower()
-    return suffix if suffix[1:].isascii() and suffix[1:].isalnum() else ".picture"

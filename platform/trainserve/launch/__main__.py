@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from trainserve import log
 from trainserve.errors import PlatformError, UserError
+from trainserve.kube import names
 from trainserve.launch import agent, layout, termination
 from trainserve.launch.termination import Failure
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         return agent.run(program)
     except PlatformError as error:
         logging.getLogger("trainserve.launch").error("%s", error)
-        node = os.environ.get("PET_NODE_RANK", "0")
+        node = os.environ.get(names.ENV_PET_NODE_RANK, "0")
         rank = int(node) if node.isdigit() else 0
         termination.write(termination.encode(Failure(rank, error.exit_code, time.time(), None, str(error))))
         return error.exit_code

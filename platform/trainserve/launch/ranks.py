@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from trainserve.kube.names import ENV_ERROR_FILE, ENV_OMP_NUM_THREADS, ENV_POD_DIR
+from trainserve.kube.names import (
+    ENV_ERROR_FILE,
+    ENV_MASTER_ADDR,
+    ENV_MASTER_PORT,
+    ENV_OMP_NUM_THREADS,
+    ENV_POD_DIR,
+    ENV_RANK,
+    ENV_WORLD_SIZE,
+)
 from trainserve.launch import lifeline
 from trainserve.launch.layout import Layout
 from trainserve.machine.files import write_json
@@ -43,17 +51,17 @@ def environment(
     world = str(place.world_size)
     env = {
         **base,
-        "RANK": rank,
+        ENV_RANK: rank,
         "LOCAL_RANK": str(local_rank),
-        "WORLD_SIZE": world,
+        ENV_WORLD_SIZE: world,
         "LOCAL_WORLD_SIZE": str(place.procs),
         "GROUP_RANK": str(place.node),
         "GROUP_WORLD_SIZE": str(place.nodes),
         "ROLE_NAME": "default",
         "ROLE_RANK": rank,
         "ROLE_WORLD_SIZE": world,
-        "MASTER_ADDR": place.master_addr,
-        "MASTER_PORT": str(place.master_port),
+        ENV_MASTER_ADDR: place.master_addr,
+        ENV_MASTER_PORT: str(place.master_port),
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 itself listens on MASTER_PORT

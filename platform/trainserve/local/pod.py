@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.names import REASON_DEADLINE
 from trainserve.local.container import Container
 from trainserve.local.podspec import CONTAINER_CANNOT_RUN, CannotRun, Process
 from trainserve.local.podstatus import CRASH_LOOP, ContainerState, Ended, phase, pod_status
 
 log = logging.getLogger(__name__)
 
-REASON_DEADLINE = "DeadlineExceeded"
 STEADY_S = 600.0  # a container that ran this long starts its back-off anew
 
 

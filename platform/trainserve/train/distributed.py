@@ -26,7 +26,14 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # re-exported from C++
 
 from trainserve.errors import DataError, EnvironmentProblem, PeerLost, SpecError
-from trainserve.kube.names import ENV_GENERATION, ENV_MASTER_ADDR, ENV_MASTER_PORT, ENV_PEER_TIMEOUT
+from trainserve.kube.names import (
+    ENV_GENERATION,
+    ENV_MASTER_ADDR,
+    ENV_MASTER_PORT,
+    ENV_PEER_TIMEOUT,
+    ENV_RANK,
+    ENV_WORLD_SIZE,
+)
 
 TIMEOUT_S = 600.0  # longest wait for a peer that is there but silent; a dead one shows at once
 READ_S = 10.0  # longest that rank 0 waits for the others to have read an exchange, in case it is about to exit
@@ -101,7 +108,7 @@ def join(device: str, env: Mapping[str, str] | None = None) -> Group:
     come within TRAINSERVE_PEER_TIMEOUT_S (default 600).
     """
     env = os.environ if env is None else env
-    rank, world_size = int(env.get("RANK", "0")), int(env.get("WORLD_SIZE", "1"))
+    rank, world_size = int(env.get(ENV_RANK, "0")), int(env.get(ENV_WORLD_SIZE, "1"))
     group = Group(rank, world_size)
     timeout = timedelta(seconds=float(env.get(ENV_PEER_TIMEOUT, TIMEOUT_S)))
     if world_size > 1:

@@ -102,6 +102,45 @@ def test_sigterm_on_one_rank_checkpoints_all_and_the_rest_gives_the_same(folder,
     assert newest(ranks) == newest(straight)
 
 
+# Validation batches that take long, so that a signal certainly comes between two.
+SLOW_VALIDATION = """
+import sys, time, torch
+from trainserve.train import loop
+before = loop._problems
+def slow(*arguments):
+    if torch.is_inference_mode_enabled():
+        time.sleep(1.5)
+    return before(*arguments)
+loop._problems = slow
+from trainserve.launch import work
+sys.exit(work.main())
+"""
+
+
+def test_sigterm_in_a_validation_ends_it_for_all_ranks_and_loses_nothing(tmp_path):
+    """Rank 0 has one batch more than rank 1, which gets the signal: 65 pictures in batches of 32."""
+    folder = pictures.write_classes(tmp_path / "data", {"red": 39, "blue": 39}, size=8)
+    train = {"epochs": 2, "batchSize": 4}
+    made = classifier(folder, data={"valSplit": 0.83}, model={"imageSize": 8}, train=train)
+    with Ranks(made, tmp_path / "straight", 2) as undisturbed:
+        assert undisturbed.codes() == [EXIT_OK, EXIT_OK], undisturbed.log()
+    assert undisturbed.events("start")[0]["valSamples"] == 65
+    output = tmp_path / "stopped"
+    with Ranks(made, output, 2, program=("-c", SLOW_VALIDATION)) as ranks:
+        ranks.wait_for(lambda: ranks.events("checkpoint"))
+        ranks.kill(signal.SIGTERM, ranks=(1,))
+        assert ranks.codes(60) == [EXIT_SIGTERM, EXIT_SIGTERM], ranks.log()
+    step = ranks.events("stopped")[-1]["step"]
+    assert step == ranks.events("start")[0]["stepsPerEpoch"] == ranks.events("checkpoint")[-1]["step"]
+    assert ranks.events("epoch") == []
+    with Ranks(made, output, 2) as ranks:
+        assert ranks.codes() == [EXIT_OK, EXIT_OK], ranks.log()
+    assert ranks.events("resume")[-1]["step"] == step
+    assert [event["epoch"] for event in ranks.events("epoch")] == [1, 2]
+    assert newest(ranks) == newest(undisturbed)
+    assert digest(ranks) == digest(undisturbed)
+
+
 def test_a_finished_run_started_again_only_packages(straight, folder):
     before = digest(straight)
     (straight.output / "tiny.mar").unlink()

@@ -105,6 +105,17 @@ def test_a_folder_replaces_another_or_refuses(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
+def test_a_removed_folder_is_never_there_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").touch()
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda *_, **__: None)
+        files.remove_folder(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    files.remove_leftovers(tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_a_published_file_replaces_another(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")

@@ -209,7 +209,7 @@ def test_ddp_06_a_crash_at_any_write_leaves_the_older_ones_whole(tmp_path, monke
             assert found.step == target + 1
             break
     assert target > 5
-    assert not list((tmp_path / "checkpoints").glob(f"{checkpoints.UNFINISHED}*"))
+    assert not list((tmp_path / "checkpoints").rglob(".*"))
 
 
 def test_a_full_disk_is_said_and_older_ones_stay(tmp_path, monkeypatch):

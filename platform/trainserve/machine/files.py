@@ -94,6 +94,13 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder without ever leaving a part of it under its name. Raises OSError when it cannot be renamed."""
+    doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of `name` (any, as it stands) have left in `folder`."""
     for suffix in UNFINISHED:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,13 +24,12 @@ from typing import Any
 import torch
 
 from trainserve.errors import EnvironmentProblem, SpecError
-from trainserve.machine.files import sha256_of, sync_folder, write_json
+from trainserve.machine.files import new_folder, remove_folder, remove_leftovers, sha256_of, write_json
 from trainserve.train.preprocess import Preprocessing
 
 FORMAT = 1
 FOLDER = "checkpoints"
 PREFIX = "step-"
-UNFINISHED = ".unfinished-"  # being written, or being deleted: never read, removed when seen
 TORN = "torn-"  # set aside: never read, counted or removed
 
 
@@ -96,18 +94,9 @@ def save(checkpoint: Checkpoint, output: Path, *, keep_last: int) -> Path:
     """
     folder = output / FOLDER
     final = folder / checkpoint.name
-    temporary = folder / f"{UNFINISHED}{checkpoint.name}.{os.getpid()}"
     with _said(folder, checkpoint.step):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(checkpoint, temporary)
-            if final.exists():  # the same step again, after a resume from an older one
-                _delete(final)
-            temporary.rename(final)
-            sync_folder(folder)
-        except OSError:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with new_folder(final) as draft:  # there may be one of the same step, from before a resume from an older one
+            _write(checkpoint, draft)
         _retain(folder, checkpoint.step, keep_last, checkpoint.best)
     return final
 
@@ -132,7 +121,7 @@ def _retain(folder: Path, newest: int, keep_last: int, best: dict[str, Any] | No
     kept = {folder_name(newest), best["checkpoint"] if best else None}
     for old in [path for path in _steps(folder) if path.name <= folder_name(newest)][keep_last:]:
         if old.name not in kept:
-            _delete(old)
+            remove_folder(old)
 
 
 @contextmanager
@@ -147,13 +136,9 @@ def _said(folder: Path, step: int) -> Iterator[None]:
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     state = folder / "state.pt"
-    with state.open("wb") as file:
+    with state.open("wb") as file:  # not the path: on a full disk torch raises no OSError then
         torch.save({name: getattr(checkpoint, name) for name in STATE_FIELDS}, file)
-        file.flush()
-        os.fsync(file.fileno())
     meta = {name: getattr(checkpoint, name) for name in META_FIELDS}
     meta |= {
         "format": FORMAT,
@@ -162,15 +147,6 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
         "bytes": state.stat().st_size,
     }
     write_json(folder / "meta.json", meta)
-    sync_folder(folder)
-
-
-def _delete(folder: Path) -> None:
-    """Never leaves half a checkpoint under its own name."""
-    doomed = folder.with_name(f"{UNFINISHED}{folder.name}.deleted")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def latest(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
@@ -181,8 +157,7 @@ def latest(output: Path, notice: Callable[[str], None]) -> Checkpoint | None:
     """
     folder = output / FOLDER
     torn = 0
-    for leftover in folder.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_leftovers(folder)
     for candidate in _steps(folder):
         try:
             checkpoint = load(candidate)

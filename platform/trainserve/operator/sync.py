@@ -135,7 +135,9 @@ class Syncer:
     async def _delete(self, job: Manifest, delete: Delete) -> None:
         namespace = job["metadata"]["namespace"]
         try:
-            await self._cluster.delete(delete.kind, namespace, delete.name, uid=delete.uid)
+            await self._cluster.delete(
+                delete.kind, namespace, delete.name, uid=delete.uid, grace_period_s=delete.grace_s
+            )
         except (NotFound, Conflict):
             return  # it is gone, and what is there by this name is another one
         except ApiError as error:

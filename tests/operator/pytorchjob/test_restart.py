@@ -45,6 +45,28 @@ def test_one_lost_rank_restarts_the_whole_gang_and_counts_once() -> None:
         assert len(scenario.events("PyTorchJobRestarting")) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "own", "given"),
+    [
+        (137, 600, names.BROKEN_GANG_GRACE_S),  # the others cannot checkpoint, and may hang
+        (137, 5, 5),
+        (143, 600, 600),  # stopped from outside: the others are writing the checkpoint
+    ],
+)
+def test_a_gang_that_lost_a_rank_does_not_hold_back_its_restart(code: int, own: int, given: int) -> None:
+    job = pytorchjob()
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        replica["template"]["spec"]["terminationGracePeriodSeconds"] = own
+    with Scenario(job) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        scenario.end_pod("worker-1", code)
+        scenario.settle()
+        assert scenario.deleting() == {"master-0", "worker-0"}
+        for name in scenario.deleting():
+            assert scenario.pods()[name]["metadata"]["deletionGracePeriodSeconds"] == given
+
+
 @pytest.mark.parametrize("policy", ["ExitCode", "OnFailure", "Always", "Never"])
 @pytest.mark.parametrize(
     ("code", "outcome"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainserve.errors import EXIT_SIGTERM
 from trainserve.kube import names, replicas
+from trainserve.kube.cluster import Manifest
 from trainserve.kube.pods import replica_pod
 from trainserve.kube.services import replica_service
 from trainserve.operator.pytorchjob.decision import Create, Delete
 from trainserve.operator.pytorchjob.draft import Draft
-from trainserve.operator.pytorchjob.observed import Observed
+from trainserve.operator.pytorchjob.observed import Observed, Pod
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
     wanted = {names.replica_name(draft.name, *replica): replica for replica in replicas.replicas(job)}
     services = {service.name for service in observed.services}
     current, old = observed.of_generation(generation), observed.not_of_generation(generation)
-    deletes = [Delete(names.POD, pod.name, pod.uid) for pod in old if not pod.deleting]
+    deletes = [Delete(names.POD, pod.name, pod.uid, _grace_s(job, pod, old)) for pod in old if not pod.deleting]
     deletes += [Delete(names.POD, pod.name, pod.uid) for pod in current if pod.name not in wanted and not pod.deleting]
     deletes += [
         Delete(names.SERVICE, service.name, service.uid)
@@ -74,3 +77,14 @@ def tell_what_is_not_done(draft: Draft) -> None:
                 f"spec.pytorchReplicaSpecs.{replica_type}.template.spec.restartPolicy has no effect: "
                 f"the replica's restartPolicy {replica_spec['restartPolicy']} counts",
             )
+
+
+def _grace_s(job: Manifest, pod: Pod, old: Sequence[Pod]) -> int | None:
+    """The pod's own grace, unless its gang is broken: a rank has ended otherwise than well or on request."""
+    broken = any(
+        other.phase == "Failed" and (other.main_end is None or other.main_end.exit_code != EXIT_SIGTERM)
+        for other in old
+        if other.generation == pod.generation
+    )
+    own = pod.raw["spec"].get("terminationGracePeriodSeconds") or 0
+    return names.BROKEN_GANG_GRACE_S if broken and replicas.is_gang(job) and own > names.BROKEN_GANG_GRACE_S else None

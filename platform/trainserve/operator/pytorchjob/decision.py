@@ -27,6 +27,7 @@ class Delete:
     kind: Kind
     name: str
     uid: str
+    grace_s: int | None = None  # None: the pod's own
 
 
 @dataclass(frozen=True)

@@ -244,3 +244,16 @@ def test_model_json_of_a_later_version(light: Path, tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"model.json: schemaVersion"):
         read_mar(rewritten(light, tmp_path / "x.mar", later))
+
+
+def test_a_device_or_pipe_is_never_replaced_by_an_archive(bundle: Path, tmp_path: Path) -> None:
+    """`-o /dev/null` as root would leave a machine without /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.mar").symlink_to("pipe")
+    for name in ("pipe", "link.mar"):
+        with pytest.raises(UserError, match="is a pipe or device, not a file"):
+            build_mar(bundle, tmp_path / name, name="digits")
+        with pytest.raises(UserError, match=r"is a pipe or device, not a \.mar"):
+            read_mar(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.mar", "pipe"]

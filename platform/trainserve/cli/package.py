@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def package_command(
     from trainserve.package.bundle import read_bundle  # imports torch
 
     run_name, bundle = bundle_of(run)
-    name = name or run_name
+    name = run_name if name is None else name
     description = read_bundle(bundle).description
     # The bundle's own settings, with the flags over them, through the one loader that knows every rule.
     own = {"metadata": {"name": "model"}, "spec": {"data": {"path": "-"}, "serve": _plain(description.serve)}}
@@ -43,7 +44,7 @@ def package_command(
     result = {"archive": str(destination.absolute()), "name": name, "version": model_version, "sha256": digest}
     emit(fmt, result, table=lambda: str(destination), names=[str(destination)])
     say(f"model {name} {model_version}, {len(description.classes)} classes, sha256 {digest}")
-    say(f"next:\n  platform serve {destination}")
+    say(f"next:\n  platform serve {shlex.quote(str(destination))}")
     return 0
 
 

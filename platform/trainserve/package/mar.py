@@ -76,6 +76,8 @@ def build_mar(
     check_version(version)
     if destination.is_dir():
         raise UserError(f"{destination}: is a folder; give a file such as {destination / name}.mar")
+    if destination.exists() and not destination.is_file():  # to replace /dev/null would be a disaster
+        raise UserError(f"{destination}: is a pipe or device, not a file", hint="give a file such as model.mar")
     source = read_bundle(bundle)
     handler = handler_source()
     digests = {**source.description.digests, HANDLER: hashlib.sha256(handler).hexdigest()}
@@ -130,6 +132,8 @@ def read_mar(path: Path) -> MarInfo:
         raise UserError(f"{path}: no such file", hint=hint)
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a .mar", hint=hint)
+    if not path.is_file():  # reading it may never end
+        raise UserError(f"{path}: is a pipe or device, not a .mar", hint=hint)
     try:
         with zipfile.ZipFile(path) as source:
             return _read(path, source)

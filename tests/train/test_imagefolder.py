@@ -172,3 +172,39 @@ def test_another_seed_holds_out_others():
 def test_scanning_imports_no_torch():
     code = "import sys, trainserve.train.imagefolder, trainserve.train.imagecheck; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_what_waits_or_never_ends_is_no_picture(tmp_path):
+    pictures.write_classes(tmp_path, {"a": 2, "b": 2})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    listing = scan(tmp_path)
+    assert "a/pipe.png" not in {sample.path for sample in listing.samples()}
+    assert "1 file that is no picture (a/pipe.png)" in listing.notices[0]
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path):
+    pictures.write_classes(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "self").symlink_to("self")
+    listing = scan(tmp_path)
+    assert listing.classes == ("a", "b")
+    assert "self" in listing.notices[0]
+
+
+def test_a_link_to_a_folder_above_the_data_brings_no_pictures_of_other_classes(tmp_path):
+    pictures.write_classes(tmp_path / "data", {"a": 2, "b": 2})
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path)
+    listing = scan(tmp_path / "data")
+    assert len(list(listing.samples())) == 4
+    assert "a/up" in listing.notices[0]
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused_before_training(tmp_path):
+    pictures.write_classes(tmp_path, {"a": 2, "b": 2})
+    os.rename(tmp_path / "a", os.fsencode(tmp_path) + b"/\xff")
+    with pytest.raises(DataError, match=r"class folder b'\\xff' is not UTF-8"):
+        scan(tmp_path)
+
+
+def test_a_path_that_no_disk_can_have(tmp_path):
+    with pytest.raises(DataError, match="File name too long"):
+        scan(tmp_path / ("x" * 300))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from stat import S_ISREG
 
 from trainserve.errors import DataError
 from trainserve.spec.classifier import Classifier
@@ -116,7 +117,11 @@ def scan(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_class
     Without `val/`, ceil(val_split x pictures) are held out, shared among the classes by largest remainder, the same
     ones for the same seed; each class keeps at least one picture for training. Raises DataError in words.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name of 300 letters, a link to itself
+        raise DataError(f"data folder {path} cannot be read: {error.strerror}") from error
+    if not there:
         raise DataError(f"data folder {path} does not exist", hint="give the folder that holds one folder a class")
     if not path.is_dir():
         raise DataError(f"{path} is a file, not a folder of pictures", hint="give the folder that holds one a class")
@@ -193,11 +198,13 @@ def _class_folders(root: Path, prefix: str, ignored: _Ignored, allow_empty: bool
                 hint="make one folder a class and move the pictures into them; the folder's name is the class's name",
             )
         raise DataError(f"{root} holds no class folders", hint="expected one folder a class, with pictures inside")
+    _refuse_unwritable(root, classes)
     ignored.others += [f"{prefix}{name}" for name in files]
+    above = _ids(root.absolute())
     samples = []
     empty = []
     for label, name in enumerate(classes):
-        found = list(_pictures(root / name, f"{prefix}{name}", label, ignored, ()))
+        found = list(_pictures(root / name, f"{prefix}{name}", label, ignored, above))
         samples += found
         if not found:
             empty.append(name)
@@ -229,7 +236,11 @@ def _entries(folder: Path, ignored: _Ignored) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}", hint="check its permissions") from error
     for entry in entries:
-        if entry.is_dir():
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link to itself, or to where we may not look
+            is_folder = False
+        if is_folder:
             hidden = entry.name.startswith(".") or entry.name in SYSTEM_FOLDERS
             (ignored.folders if hidden else folders).append(entry.name)
         elif entry.name.startswith("._"):
@@ -244,7 +255,7 @@ def _entries(folder: Path, ignored: _Ignored) -> tuple[list[str], list[str]]:
 
 
 def _pictures(
-    folder: Path, prefix: str, label: int, ignored: _Ignored, above: tuple[tuple[int, int], ...]
+    folder: Path, prefix: str, label: int, ignored: _Ignored, above: frozenset[tuple[int, int]]
 ) -> Iterator[Sample]:
     """Pictures of a folder, then of the folders in it, each sorted; links are followed, but never in a circle."""
     status = folder.stat()
@@ -260,11 +271,37 @@ def _pictures(
             continue
         try:
             status = (folder / name).stat()
+            if not S_ISREG(status.st_mode):  # a pipe or a device: reading it would wait, or never end
+                ignored.others.append(path)
+                continue
             yield Sample(path, label, status.st_size, status.st_mtime_ns)
         except OSError:  # a link to nothing: the check of the pictures names it
             yield Sample(path, label, 0, 0)
     for name in folders:
-        yield from _pictures(folder / name, f"{prefix}/{name}", label, ignored, (*above, here))
+        yield from _pictures(folder / name, f"{prefix}/{name}", label, ignored, above | {here})
+
+
+def _ids(folder: Path) -> frozenset[tuple[int, int]]:
+    """Device and inode of a folder and of all above it."""
+    found = [path.stat() for path in (folder.resolve(), *folder.resolve().parents)]
+    return frozenset((status.st_dev, status.st_ino) for status in found)
+
+
+def _refuse_unwritable(root: Path, classes: list[str]) -> None:
+    """A class's name is written into many files, all of them UTF-8."""
+    wrong = [os.fsencode(name) for name in classes if not _is_unicode(name)]
+    if wrong:
+        raise DataError(
+            f"{root}: the name of class folder {wrong[0]!r} is not UTF-8", hint="rename it: convmv changes many at once"
+        )
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def split(samples: list[Sample], classes: int, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -163,3 +163,62 @@ def test_a_classifier_survives_json() -> None:
         None, ["data.augment.cropScale=[0.5, 1]"], {"spec.data.path": ("--data", "x"), "metadata.name": ("", "a")}
     )
     assert Classifier.model_validate_json(made.model_dump_json(by_alias=True), strict=True) == made
+
+
+@pytest.mark.parametrize("text", ["010", "1_0", "1:30", "2024-01-01", "0x10", "+", ".", "1e", "nan"])
+def test_what_json_calls_no_number_is_a_text(text: str) -> None:
+    """YAML 1.1 would make 8 of 010, and 90 of 1:30."""
+    assert scalar(text) == text
+    with pytest.raises(SpecError, match=r"--nodes: spec.train.nodes: .* is not allowed; allowed: an integer"):
+        load(
+            flags={
+                "metadata.name": ("--name", "x"),
+                "spec.data.path": ("--data", "x"),
+                "spec.train.nodes": ("--nodes", scalar(text)),
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("-3", -3), ("1.", 1.0), (".5", 0.5), ("-.5e-3", -0.0005), ("1e3", 1000.0)]
+)
+def test_numbers(text: str, value: float) -> None:
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+def test_aliases_of_aliases_end(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+    with pytest.raises(SpecError, match=r"job.yaml:\d+:\d+: more than 100,000 values"):
+        load(write(tmp_path, "\n".join(lines)))
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(SpecError, match=r"/dev/zero: more than 1,048,576 bytes"):
+        load(Path("/dev/zero"))
+
+
+def test_a_value_that_json_does_not_have_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"job.yaml:2:16: tag:yaml.org,2002:binary is no kind of value"):
+        load(write(tmp_path, "spec:\n  data: {path: !!binary aGVsbG8=}\n"))
+
+
+def test_a_path_that_is_not_utf8() -> None:
+    flags = {"metadata.name": ("--name", "x"), "spec.data.path": ("--data", "/d\udcff")}
+    with pytest.raises(SpecError, match=r"--data: spec.data.path: b'/d\\xff' is not UTF-8"):
+        load(flags=flags)
+
+
+@pytest.mark.parametrize("text", [".a=b", "train..epochs=1", "=1", "spec.=3"])
+def test_a_set_without_a_field(text: str) -> None:
+    with pytest.raises(SpecError, match="expected FIELD=VALUE"):
+        load(sets=[text])
+
+
+def test_an_empty_name_is_not_replaced_by_another() -> None:
+    with pytest.raises(SpecError, match=r'--name: metadata.name: "" is not allowed'):
+        load(
+            flags={"metadata.name": ("--name", ""), "spec.data.path": ("--data", "x")},
+            name_for=lambda folder: folder,
+        )

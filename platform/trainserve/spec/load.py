@@ -7,6 +7,7 @@ the value and what is allowed.
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -50,7 +51,7 @@ def load(
         _anchor_data_path(values, file.parent)  # so that the file works from every folder
     for text in sets:
         dotted, equals, value = text.partition("=")
-        if not equals or not dotted.strip():
+        if not equals or not all(dotted.strip().split(".")):
             raise SpecError(f"--set {text}: expected FIELD=VALUE", hint="for example --set train.epochs=3")
         path = _absolute(tuple(dotted.strip().split(".")))
         _put(values, path, scalar(value), f"--set {text}")
@@ -62,7 +63,7 @@ def load(
     _anchor_data_path(values, Path())
     if (
         name_for is not None
-        and not _at(values, "metadata", "name")
+        and _at(values, "metadata", "name") is None
         and isinstance(_at(values, "spec", "data", "path"), str)
     ):
         path = ("metadata", "name")
@@ -73,10 +74,16 @@ def load(
 
 def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPath, str]) -> Classifier:
     """Validate raw values; `origin` says which fields came from a flag or --set and not from `source`."""
-    try:
-        text = json.dumps(values)
-    except TypeError as error:
-        raise SpecError(f"{source.name}: {error}", hint="quote dates and other special values") from None
+    for path, word in _texts(values, ()):
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            where = origin.get(path) or source.where(path)
+            dotted = ".".join(str(part) for part in path)
+            raise SpecError(
+                f"{where}: {dotted}: {os.fsencode(word)!r} is not UTF-8", hint="rename what has this name"
+            ) from None
+    text = json.dumps(values)
     try:
         classifier = Classifier.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -84,6 +91,19 @@ def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPat
         raise SpecError("\n".join(dict.fromkeys(problems))) from None
     derive.check(classifier)
     return classifier
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    """Every text in `value`, keys too, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _texts(child, (*path, index))
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield (*path, key), str(key)
+            yield from _texts(child, (*path, key))
 
 
 def fields(model: type[BaseModel] = Classifier, prefix: FieldPath = ()) -> Iterator[tuple[FieldPath, FieldInfo]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,30 @@ from trainserve.errors import SpecError
 FieldPath = tuple[str | int, ...]
 
 
+MAX_BYTES = 1 << 20  # of a file
+MAX_FIELDS = 100_000  # also through aliases, which can stand for each other
+_NUMBERS_AND_DATES = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads `1e-3` as a number, as JSON, YAML 1.2 and kubectl do."""
+    """SafeLoader that reads numbers as JSON does: `1e-3` is one; `010`, `1_0`, `1:30` and dates are texts."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS_AND_DATES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"""^(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*(?:[eE][-+]?[0-9]+)?
+             |[-+]?(?:0|[1-9][0-9]*)[eE][-+]?[0-9]+
+             |[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?
+             |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
+        re.VERBOSE,
+    ),
+    list("-+.0123456789"),
 )
 
 
@@ -49,11 +65,14 @@ def read_file(path: Path) -> Source:
     Raises SpecError with file, line and column in one line.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file", hint="give the spec's path with -f FILE") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise SpecError(f"{path}: more than {MAX_BYTES:,} bytes, which no spec has")
     return parse(data, str(path))
 
 
@@ -75,7 +94,7 @@ def parse(data: bytes, name: str) -> Source:
         if node is None:
             raise SpecError(f"{name}:1:1: the file is empty", hint="see `platform train --dry-run` for a whole spec")
         source = Source(name, {})
-        value = _construct(loader, node, (), source)
+        value = _construct(loader, node, (), source, iter(range(MAX_FIELDS)))
     except yaml.MarkedYAMLError as error:
         raise SpecError(_syntax(error, name, text)) from None
     except yaml.reader.ReaderError as error:
@@ -83,7 +102,7 @@ def parse(data: bytes, name: str) -> Source:
         raise SpecError(f"{name}:{line}: character #x{ord(text[error.position]):04x} is not allowed in YAML") from None
     except RecursionError:
         raise SpecError(f"{name}:1:1: nested too deeply to be a spec") from None
-    except (ValueError, OverflowError) as error:  # a date such as 2024-99-99, an integer of a million digits
+    except (ValueError, OverflowError) as error:  # such as an integer of a million digits
         raise SpecError(f"{name}:1:1: a value cannot be read: {error}", hint="quote it") from None
     finally:
         if loader is not None:
@@ -101,13 +120,17 @@ def parse(data: bytes, name: str) -> Source:
 def scalar(text: str) -> Any:
     """A value as a YAML file would read it: `3`, `1e-3`, `true`, `null`, `[0.8, 1]`, else the text itself."""
     try:
-        value = _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError, RecursionError):
+        values = parse(f"value: {text}".encode(), "").values
+    except (SpecError, UnicodeEncodeError):
         return text
+    value = values["value"] if len(values) == 1 else text
     return text if value is None and text.strip() not in ("null", "~", "Null", "NULL") else value
 
 
-def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source) -> Any:
+def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source, left: Iterator[int]) -> Any:
+    if next(left, None) is None:
+        line, column = _position(node)
+        raise SpecError(f"{source.name}:{line}:{column}: more than {MAX_FIELDS:,} values, which no spec has")
     source.positions.setdefault(path, _position(node))
     if isinstance(node, MappingNode):
         result: dict[str, Any] = {}
@@ -120,11 +143,17 @@ def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source) -> 
                 first = source.positions[(*path, key)][0]
                 raise SpecError(f"{source.name}:{line}:{column}: key {key!r} stands twice, first in line {first}")
             source.positions[(*path, key)] = (line, column)
-            result[key] = _construct(loader, value_node, (*path, key), source)
+            result[key] = _construct(loader, value_node, (*path, key), source, left)
         return result
     if isinstance(node, SequenceNode):
-        return [_construct(loader, child, (*path, index), source) for index, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+        return [_construct(loader, child, (*path, index), source, left) for index, child in enumerate(node.value)]
+    value = loader.construct_object(node, deep=True)
+    if not isinstance(value, str | int | float | None):
+        line, column = _position(node)
+        raise SpecError(
+            f"{source.name}:{line}:{column}: {node.tag} is no kind of value that a spec has", hint="quote it"
+        )
+    return value
 
 
 def _position(node: Node) -> tuple[int, int]:

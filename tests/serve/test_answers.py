@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import httpx
@@ -105,3 +106,18 @@ def test_request_carries_top_as_a_header_and_quotes_the_model() -> None:
     assert client.predict(b"x", model="a/b", version="1.10", top=3) == PREDICTION
     assert str(seen[0].url) == "http://127.0.0.1:1/predictions/a%2Fb/1.10"
     assert seen[0].headers["top"] == "3"
+
+
+def test_a_pipe_and_a_file_beyond_every_limit_are_refused_without_being_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(3 << 30)  # of holes
+    files = [tmp_path / "pipe.png", tmp_path, tmp_path / "huge.png"]
+    said = [answer.error.message for answer in predict_files(_never, files) if answer.error]
+    assert "pipe or device" in said[0]
+    assert "folder" in said[1]
+    assert "too large: 3,221,225,472 bytes" in said[2]
+
+
+def _never(_data: bytes, _label: str) -> Prediction:
+    raise AssertionError("nothing is sent")

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
 from trainserve.package.settings import MIB
+
+MAX_PICTURE_MIB = 1024  # the largest serve.maxUploadMib
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,13 @@ def predict_files(
 def read_picture(picture: Path) -> bytes:
     """The file's bytes. Raises UserError."""
     try:
+        status = picture.stat()
+        if not S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise UserError(f"{picture}: a folder, pipe or device, not a file")
+        if status.st_size > MAX_PICTURE_MIB * MIB:
+            raise UserError(
+                f"{picture}: too large: {status.st_size:,} bytes; no server takes more than {MAX_PICTURE_MIB} MiB"
+            )
         return picture.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{picture}: no such picture") from None

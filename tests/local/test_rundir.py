@@ -12,7 +12,7 @@ import pytest
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import control, rundir
-from trainserve.local.rundir import RunDir
+from trainserve.local.rundir import Damaged, RunDir
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +130,29 @@ def test_nobody_answers(tmp_path: Path) -> None:
     run.supervisor_path.write_text(json.dumps({"socket": str(tmp_path / "gone")}))
     with pytest.raises(EnvironmentProblem, match="nobody answers for run 'a'"):
         control.request(run, "get")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"foo": 3}', "[1, 2]", "null", "\0", "[" * 100_000, '{"objects": [3]}'])
+def test_a_damaged_snapshot_is_told_with_its_path(text: str) -> None:
+    run = rundir.create("flowers")
+    run.objects_path.write_text(text)
+    with pytest.raises(Damaged, match=r"flowers/objects.json is damaged"):
+        run.state()
+
+
+def test_a_damaged_job_and_a_folder_in_its_place() -> None:
+    run = rundir.create("flowers")
+    run.job_path.write_text("[]")
+    with pytest.raises(Damaged, match="it holds no job"):
+        run.read_job()
+    run.job_path.unlink()
+    run.job_path.mkdir()
+    with pytest.raises(Damaged, match="it is a folder"):
+        run.read_job()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"'])
+def test_a_damaged_address_of_a_supervisor_is_none(text: str) -> None:
+    run = rundir.create("flowers")
+    run.supervisor_path.write_text(text)
+    assert run.supervisor() == {}

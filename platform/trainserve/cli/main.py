@@ -6,13 +6,18 @@ talk; exit codes are those of `errors.py`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import signal
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from trainserve import __version__, errors
+from trainserve.cli.output import silence
 
 # verb -> (module, one line of help); the module holds a click command of the verb's name.
 VERBS: dict[str, tuple[str, str]] = {
@@ -41,6 +46,13 @@ class Verbs(click.Group):
         command = getattr(module, cmd_name.replace("-", "_") + "_command")
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader, such as `head`, has gone: end as other programs do, without a word
+            silence(sys.stdout, sys.stderr)
+            return 128 + signal.SIGPIPE
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -85,10 +97,33 @@ def main() -> None:
         code = report(error)
     except KeyboardInterrupt:
         code = errors.EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout, such as `head`, has gone: nothing to tell anybody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = errors.EXIT_OK
+    except OSError as error:
+        code = report(of_the_machine(error))
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def of_the_machine(error: OSError) -> errors.EnvironmentProblem:
+    """What the system refused, in words, where no part of ours has better ones."""
+    reason = error.strerror or str(error)
+    if error.filename is None and error.errno == errno.ENOENT and not _current_folder_exists():
+        return errors.EnvironmentProblem("the current folder was removed", hint="cd to one that exists")
+    hints = {
+        errno.ENOSPC: "free some space there",
+        errno.EDQUOT: "free some space there",
+        errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
+        errno.EACCES: "check its permissions",
+        errno.EPERM: "check its permissions",
+    }
+    named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return errors.EnvironmentProblem(": ".join([*named, reason]), hint=hints.get(error.errno or 0))
+
+
+def _current_folder_exists() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def report(error: errors.PlatformError) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import yaml
@@ -32,7 +34,25 @@ def emit(
     table: Callable[[], str],
     names: Sequence[str] = (),
 ) -> None:
-    """Print `value` in the format asked for; `table` renders the readable form."""
+    """Print `value` in the format asked for; `table` renders the readable form.
+
+    A reader that has gone, such as `head`, changes nothing: the verb goes on to its own exit code.
+    """
+    try:
+        _print(fmt, value, table, names)
+    except BrokenPipeError:
+        silence(sys.stdout)
+
+
+def silence(*streams: TextIO) -> None:
+    """What is still written to these goes nowhere, and raises nothing."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _print(fmt: str, value: Any, table: Callable[[], str], names: Sequence[str]) -> None:
     if fmt == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
     elif fmt == "yaml":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainserve.errors import UserError, nearest
+from trainserve.errors import EnvironmentProblem, UserError, nearest
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.machine import locks
@@ -33,9 +33,22 @@ class NameTaken(UserError):
         super().__init__(f"a run named {name!r} exists already", hint=hint)
 
 
+class Damaged(EnvironmentProblem):
+    """A file of a run's folder does not say what we wrote there: the disk, or somebody's hand."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(
+            f"{path} is damaged: {reason}",
+            hint="what the run has made is in its folder output; go on under another --name",
+        )
+
+
 @dataclass(frozen=True)
 class RunDir:
-    """One run's folder. Everything can be read whether or not its supervisor lives."""
+    """One run's folder. Everything can be read whether or not its supervisor lives.
+
+    What reads `objects.json` or `job.json` raises Damaged where these are not what was written.
+    """
 
     path: Path
 
@@ -85,7 +98,12 @@ class RunDir:
 
     def read_job(self) -> Manifest:
         """The PyTorchJob as it was asked for."""
-        return _read_json(self.job_path) or {}
+        job = _read_json(self.job_path)
+        if job is None:
+            return {}
+        if not isinstance(job, dict) or not isinstance(job.get("spec"), dict):
+            raise Damaged(self.job_path, "it holds no job")
+        return job
 
     def lock(self) -> int:
         """Take the lock that a run's one supervisor holds; returns the file descriptor that holds it until closed.
@@ -103,12 +121,21 @@ class RunDir:
 
     def supervisor(self) -> dict[str, Any]:
         """Pid and socket of the last supervisor, and how it ended if it failed; {} when there was none."""
-        return _read_json(self.supervisor_path) or {}
+        try:
+            found = _read_json(self.supervisor_path)
+        except Damaged:
+            return {}  # it only says how to reach a supervisor; the next one writes it anew
+        return found if isinstance(found, dict) else {}
 
     def objects(self, kind: names.Kind) -> list[Manifest]:
         """All objects of a kind in the last snapshot."""
-        snapshot = _read_json(self.objects_path) or {}
-        return [item for item in snapshot.get("objects", []) if item["kind"] == kind.kind]
+        snapshot = _read_json(self.objects_path)
+        if snapshot is None and not self.objects_path.exists():
+            return []
+        try:
+            return [item for item in snapshot["objects"] if item["kind"] == kind.kind and item["metadata"]["name"]]
+        except (TypeError, KeyError):
+            raise Damaged(self.objects_path, "it holds no snapshot of objects") from None
 
     def job(self) -> Manifest | None:
         """The run's PyTorchJob with its status; None before it was created."""
@@ -239,10 +266,15 @@ def _numbered(word: str) -> Iterator[str]:
 
 
 def _read_json(path: Path) -> Any:
+    """None when there is no such file. Raises Damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise Damaged(path, "it is a folder") from None
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, error) from None
 
 
 def _folder_of(pod: Manifest) -> str:

@@ -47,7 +47,7 @@ def start(run: RunDir, *, resume: bool = False, detach: bool = False) -> int:
     if process.poll() == 0:
         return process.pid  # a run so short that it is over already
     raise EnvironmentProblem(
-        f"the supervisor of run {run.name!r} did not start (exit code {process.poll()})\n{_log_end(run)}",
+        f"the supervisor of run {run.name!r} did not start (exit code {process.poll()}): {_reason(run)}",
         hint=f"the whole log is {run.supervisor_log}",
     )
 
@@ -79,8 +79,13 @@ def _spawn(run: RunDir, lock: int, *, resume: bool, detach: bool) -> subprocess.
             os.close(owner)
 
 
-def _log_end(run: RunDir) -> str:
+def _reason(run: RunDir) -> str:
+    """Why the supervisor ended, as it wrote it down, else the last line of its log."""
+    ended = run.supervisor().get("ended")
+    if isinstance(ended, dict) and "message" in ended:
+        return str(ended["message"])
     try:
-        return run.supervisor_log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
+        log = run.supervisor_log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
     except FileNotFoundError:
-        return ""
+        return "it wrote no log"
+    return (log.strip().splitlines() or ["its log is empty"])[-1]

@@ -1,0 +1,116 @@
+"""What the machine does to a command: files where folders should be, full disks, readers that go, damaged runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.command import command, environment, platform
+
+DEV_FULL = Path("/dev/full")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["status", "x"],
+        ["train", "--resume", "x"],
+        ["train", "--data", "data"],
+        ["predict", "x", "data/a/0.png"],
+    ],
+)
+def test_a_file_in_the_place_of_the_home_folder(words: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.touch()
+    make_pictures(tmp_path / "data")
+    done = platform(*words, home=home, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {2, 3} or words == ["list"]
+
+
+def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data")
+    done = platform("train", "--data", "data", home=Path("/proc/nowhere"), cwd=tmp_path)
+    assert "error: /proc/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 3
+
+
+def test_looking_makes_no_folder(tmp_path: Path) -> None:
+    assert platform("list", home=tmp_path / "home").returncode == 0
+    assert platform("predict", "x", "y.png", home=tmp_path / "home").returncode == 2
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_current_folder_that_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'rmdir "{tmp_path}/gone"; exec "$@"', "sh", *command("train", "--data", "x")],
+        cwd=tmp_path / "gone",
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "error: the current folder was removed\nhint: cd to one that exists\n"
+    assert done.returncode == 3
+
+
+@pytest.mark.skipif(not DEV_FULL.exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stdout(tmp_path: Path) -> None:
+    with DEV_FULL.open("w") as full:
+        done = subprocess.run(
+            command("list", "-o", "json"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(tmp_path),
+            check=False,
+        )
+    assert done.stderr == "error: No space left on device\nhint: free some space there\n"
+    assert done.returncode == 3
+
+
+def test_a_reader_that_has_gone_changes_no_exit_code(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command("list", "-o", "json"),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path),
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("broken", "whole"):
+        (tmp_path / "runs" / name / "output").mkdir(parents=True)
+    objects = tmp_path / "runs" / "broken" / "objects.json"
+    objects.write_text('{"objects": [')
+    listed = platform("list", "-o", "json", home=tmp_path)
+    states = {run["name"]: run["state"] for run in json.loads(listed.stdout)["runs"]}
+    assert states == {"broken": "Damaged", "whole": "Interrupted"}
+    assert f"broken: {objects} is damaged" in listed.stderr
+    for words in (["status", "broken"], ["cancel", "broken"], ["train", "--resume", "broken"]):
+        done = platform(*words, home=tmp_path)
+        assert f"error: {objects} is damaged" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 3
+
+
+def make_pictures(folder: Path) -> None:
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(40):
+            Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / name / f"{number}.png")

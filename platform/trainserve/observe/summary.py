@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, TypedDict
 
-from trainserve.kube import names
+from trainserve.kube import moments, names
 from trainserve.observe.events import Event
 
 
@@ -42,7 +41,7 @@ def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Ite
         name=name,
         state=state,
         nodes=nodes(job),
-        created=unix_time(job.get("metadata", {}).get("creationTimestamp")),
+        created=moments.unix(job.get("metadata", {}).get("creationTimestamp")),
         epoch=progress.get("epoch"),
         epochs=None,
         step=progress.get("step"),
@@ -86,8 +85,3 @@ def nodes(job: dict[str, Any]) -> int:
     """Number of replicas of a PyTorchJob, all types together."""
     replicas = job.get("spec", {}).get("pytorchReplicaSpecs", {})
     return sum(spec.get("replicas", 1) for spec in replicas.values())
-
-
-def unix_time(timestamp: str | None) -> float | None:
-    """A Kubernetes timestamp as unix seconds."""
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None

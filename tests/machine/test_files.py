@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -137,3 +138,17 @@ def test_a_folder_for_a_socket_is_short(tmp_path: Path, monkeypatch: pytest.Monk
         assert names(deep) == []
     finally:
         folder.rmdir()
+
+
+def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as file:
+            files.write_bytes(tmp_path / "a", b"x" * 2000)
+        with pytest.raises(OSError, match="File too large") as folder, files.new_folder(tmp_path / "b") as draft:
+            (draft / "x").write_bytes(b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (file.value.filename, folder.value.filename) == (str(tmp_path / "a"), str(tmp_path / "b"))
+    assert names(tmp_path) == []

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 
 import pytest
 import torch
@@ -288,3 +289,18 @@ def test_the_digest_sees_names_types_shapes_and_bits():
         {"a": torch.zeros(2, 3), "b": torch.ones(1).double()},
     ]
     assert len({checkpoints.weights_digest(weights) for weights in [base, *others]}) == 5
+
+
+def test_a_disk_that_is_full_in_mid_write_is_said_as_such(tmp_path):
+    keep(1, tmp_path)
+    large = dataclasses.replace(make(2), weights={"w": torch.zeros(1_000_000)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # as full as a disk: Python ignores SIGXFSZ
+    try:
+        with pytest.raises(
+            EnvironmentProblem, match=r"checkpoint of step 2 could not be written to .*: File too large"
+        ):
+            checkpoints.save(large, tmp_path, keep_last=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["step-00000001"]

@@ -20,7 +20,15 @@ from pydantic import ValidationError
 
 import trainserve
 from trainserve import log as logs
-from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_RUN_FAILED, EXIT_SIGTERM, PlatformError, SpecError
+from trainserve.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_OK,
+    EXIT_PEER_LOST,
+    EXIT_RUN_FAILED,
+    EXIT_SIGTERM,
+    PlatformError,
+    SpecError,
+)
 from trainserve.kube.names import ENV_ERROR_FILE, ENV_JOB, ENV_JOB_UID, ENV_OMP_NUM_THREADS, ENV_OUTPUT, ENV_SPEC
 from trainserve.launch import lifeline
 from trainserve.machine import cgroup
@@ -57,7 +65,8 @@ def main() -> int:
             code, text = EXIT_PEER_LOST, f"lost contact with another rank: {str(error).splitlines()[0]}"
             log.error("%s", text)
         else:
-            code, text = EXIT_RUN_FAILED, f"{type(error).__name__}: {error}"
+            code = EXIT_ENVIRONMENT if isinstance(error, OSError) else EXIT_RUN_FAILED  # such as a full disk
+            text = f"{type(error).__name__}: {error}"
             sys.stderr.write(stack)
     write_error_file(text, stack)
     # At once: threads of torch's process groups may wait for a dead peer, and would keep a regular exit waiting.

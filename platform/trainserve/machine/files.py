@@ -44,8 +44,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name(error, path)
         raise
     finally:
         os.close(lock)
@@ -66,6 +67,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     temporary, lock = _begin(path, folder=True)
     try:
         yield temporary
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(lock)
@@ -137,6 +141,12 @@ def short_folder(prefix: str, longest: int) -> Path:
         folder.rmdir()
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     return folder
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """A write that fails on a full disk names no file."""
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+        error.filename = str(path)
 
 
 def _begin(path: Path, *, folder: bool) -> tuple[Path, int]:

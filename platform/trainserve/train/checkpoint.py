@@ -137,8 +137,14 @@ def _said(folder: Path, step: int) -> Iterator[None]:
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
     state = folder / "state.pt"
-    with state.open("wb") as file:  # not the path: on a full disk torch raises no OSError then
-        torch.save({name: getattr(checkpoint, name) for name in STATE_FIELDS}, file)
+    with state.open("wb") as file:  # not the path: on a full disk torch's error would not know the cause
+        try:
+            torch.save({name: getattr(checkpoint, name) for name in STATE_FIELDS}, file)
+        except RuntimeError as error:
+            # torch closes its archive after the write that failed, and reports only that this failed too.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
     meta = {name: getattr(checkpoint, name) for name in META_FIELDS}
     meta |= {
         "format": FORMAT,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from support.command import command, environment, platform
+from trainserve.machine import locks
 
 DEV_FULL = Path("/dev/full")
 
@@ -114,3 +116,28 @@ def make_pictures(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
         for number in range(40):
             Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / name / f"{number}.png")
+
+
+def test_ctrl_c_of_followed_logs_says_that_the_run_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "mine" / "pods" / "mine-master-0.g1" / "pytorch.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one line\n")
+    held = locks.take(tmp_path / "runs" / "mine" / "lock")
+    assert held is not None
+    try:
+        with subprocess.Popen(
+            command("logs", "-f", "mine"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(tmp_path),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        ) as following:
+            assert following.stdout is not None
+            assert following.stdout.readline() == "[mine-master-0.g1] one line\n"
+            following.send_signal(signal.SIGINT)
+            _, said = following.communicate(timeout=30)
+    finally:
+        os.close(held)
+    assert said == "mine goes on:\n  platform status mine\n  platform cancel mine\n"
+    assert following.returncode == 130

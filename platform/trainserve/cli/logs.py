@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from trainserve.errors import UserError
+from trainserve.cli.output import say
+from trainserve.errors import EXIT_INTERRUPTED, UserError
 from trainserve.local import rundir
+from trainserve.local.rundir import RunDir
 
 POLL_S = 0.2
 
@@ -20,6 +22,15 @@ POLL_S = 0.2
 def logs_command(run: str, follow: bool, rank: int | None) -> int:
     """Print what the ranks of a run wrote, each line with its pod. Ends by itself when the run ends."""
     found = rundir.open_run(run)
+    try:
+        return _logs(found, follow=follow, rank=rank)
+    except KeyboardInterrupt:
+        if found.alive():
+            say(f"{found.name} goes on:\n  platform status {found.name}\n  platform cancel {found.name}")
+        return EXIT_INTERRUPTED
+
+
+def _logs(found: RunDir, *, follow: bool, rank: int | None) -> int:
     offsets: dict[Path, int] = {}
     while True:
         # Liveness is read before the files, so that nothing written before the end is missed.

@@ -116,7 +116,7 @@ def running(
     archives = _read_models(models)
     given = {"rest": port, "grpc": grpc_port, "management": management_port}
     java, site = find_java(), _torchserve_site()
-    with servers.claim(name or next(iter(archives))) as record_path, ExitStack() as stack:
+    with servers.claim(next(iter(archives)) if name is None else name) as record_path, ExitStack() as stack:
         server = None
         for attempt in range(START_ATTEMPTS):
             with ExitStack() as starting:

@@ -52,6 +52,17 @@ def test_numbers_that_the_events_end_lacks_come_from_the_jobs_status() -> None:
     assert (found["top1"], found["checkpointStep"]) == (0.5, 4)
 
 
+def test_a_checkpoint_and_a_stop_tell_the_step_too() -> None:
+    told: list[Event] = [
+        START,
+        {"time": 2, "kind": "step", "epoch": 1, "step": 5},
+        {"time": 3, "kind": "checkpoint", "step": 6},
+        {"time": 3, "kind": "stopped", "step": 6},
+    ]
+    found = summarize("a", "Suspended", job(), told)
+    assert (found["step"], found["checkpointStep"]) == (6, 6)
+
+
 def test_what_has_ended_has_no_eta() -> None:
     step: Event = {"time": 2, "kind": "step", "epoch": 1, "step": 7, "etaSeconds": 9.0}
     assert summarize("a", "Interrupted", job(), [step])["etaSeconds"] is None

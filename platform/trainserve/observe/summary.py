@@ -67,7 +67,10 @@ def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Ite
                 summary["imagesPerSecond"] = event.get("imagesPerSecond", summary["imagesPerSecond"])
                 summary["etaSeconds"] = event.get("etaSeconds", summary["etaSeconds"])
             case "checkpoint":
-                summary["checkpointStep"] = event.get("step")
+                # Of the steps only some are told, of the checkpoints all.
+                summary["step"] = summary["checkpointStep"] = event.get("step")
+            case "stopped":
+                summary["step"] = event.get("step", summary["step"])
             case "epoch":
                 summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
                 summary["top1"] = event.get("top1")

@@ -141,3 +141,27 @@ def test_ctrl_c_of_followed_logs_says_that_the_run_goes_on(tmp_path: Path) -> No
         os.close(held)
     assert said == "mine goes on:\n  platform status mine\n  platform cancel mine\n"
     assert following.returncode == 130
+
+
+def test_a_run_that_was_removed_while_it_was_followed(tmp_path: Path) -> None:
+    """CLI-02, a job deleted during follow."""
+    run = tmp_path / "runs" / "mine"
+    log = run / "pods" / "mine-master-0.g1" / "pytorch.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one line\n")
+    held = locks.take(run / "lock")
+    assert held is not None
+    with subprocess.Popen(
+        command("logs", "-f", "mine"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path),
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        run.rename(tmp_path / "elsewhere")
+        _, said = following.communicate(timeout=30)
+    os.close(held)
+    assert said == f"error: run 'mine' is no longer there: {run} was removed\n"
+    assert following.returncode == 3

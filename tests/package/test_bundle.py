@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -167,3 +168,15 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a.json", b"1")
     write_bytes(tmp_path / "a.json", b"2")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.json", b"2")]
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_system(tmp_path):
+    """Not one of the library that writes weights: what runs above knows what to say and which exit code."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            bundles.bundle(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.rglob("weights.safetensors"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 def environment(home: Path | None) -> dict[str, str]:
     """This process's environment with runs and servers kept in `home`."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TRAINSERVE_")}
+    mine = ("TRAINSERVE_", "PYTHON")  # such as PYTHONUNBUFFERED, which hides what a user's buffered stdout does
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(mine)}
     return {**kept, **({"TRAINSERVE_HOME": str(home)} if home else {}), "NO_COLOR": "1", "COLUMNS": "120"}
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from support import pictures
 from trainserve.errors import EXIT_DATA, DataError
-from trainserve.train.imagefolder import Sample, scan, split
+from trainserve.spec.classifier import Classifier
+from trainserve.train.imagefolder import Sample, scan, scan_for, split
 
 
 def test_a_listing_has_every_picture_once_in_a_fixed_order(tmp_path):
@@ -208,3 +209,13 @@ def test_a_class_whose_name_is_not_utf8_is_refused_before_training(tmp_path):
 def test_a_path_that_no_disk_can_have(tmp_path):
     with pytest.raises(DataError, match="File name too long"):
         scan(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.2, False), (0.3, True)])
+def test_a_share_that_has_no_effect_is_said_only_where_somebody_gave_one(tmp_path, share, said):
+    for part in ("train", "val"):
+        pictures.write_classes(tmp_path / part, {"a": 2, "b": 2})
+    written = {"metadata": {"name": "x"}, "spec": {"data": {"path": str(tmp_path), "valSplit": share}}}
+    whole = Classifier.model_validate(written).model_dump(mode="json", by_alias=True)  # as a pod gets it
+    notices = scan_for(Classifier.model_validate(whole)).notices
+    assert any("has no effect" in notice for notice in notices) is said

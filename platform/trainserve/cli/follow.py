@@ -92,6 +92,7 @@ def summary(run: RunDir) -> Summary:
 
 def closing(run: RunDir, fmt: str) -> int:
     """Print how the run ended and the next commands to try; returns the exit code."""
+    run.check_there()
     result = summary(run)
     emit(fmt, result, table=lambda: "", names=[run.name])
     took = duration(time.time() - result["created"]) if result["created"] else "?"

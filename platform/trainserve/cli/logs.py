@@ -35,6 +35,7 @@ def _logs(found: RunDir, *, follow: bool, rank: int | None) -> int:
     while True:
         # Liveness is read before the files, so that nothing written before the end is missed.
         alive = found.alive()
+        found.check_there()
         files = found.log_files(rank)
         if not files and not (follow and alive):
             if rank is not None and found.log_files(None):

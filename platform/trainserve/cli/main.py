@@ -99,6 +99,11 @@ def main() -> None:
         code = errors.EXIT_INTERRUPTED
     except OSError as error:
         code = report(of_the_machine(error))
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # what could not be written is still in the buffer
+        silence(sys.stdout)  # so that Python may empty it at its end
+        code = code or report(of_the_machine(error))
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
 
 

@@ -119,6 +119,11 @@ class RunDir:
         """Whether a supervisor holds the lock. The kernel releases it when that dies, however that happens."""
         return locks.is_held(self.path / "lock")
 
+    def check_there(self) -> None:
+        """Raises EnvironmentProblem when somebody has removed the folder since it was opened."""
+        if not self.path.is_dir():
+            raise EnvironmentProblem(f"run {self.name!r} is no longer there: {self.path} was removed")
+
     def supervisor(self) -> dict[str, Any]:
         """Pid and socket of the last supervisor, and how it ended if it failed; {} when there was none."""
         try:

@@ -45,7 +45,7 @@ def write_bundle(
     `samples` are pictures to choose golden ones from, evenly over the sequence (sorted by class it covers many).
     Raises DataError when none of them can be read.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from trainserve.train.checkpoint import weights_digest
 
@@ -53,7 +53,7 @@ def write_bundle(
     preprocessing = checkpoint.preprocessing
     code = {name: _train_source(name) for name in (description.PREPROCESS, description.ARCHITECTURE)}
     with new_folder(destination) as folder:
-        save_file(weights, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(save(weights))  # a full disk is an OSError then, as everywhere
         for name, source in code.items():
             (folder / name).write_bytes(source)
         (folder / GOLDEN).mkdir()

@@ -18,7 +18,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from trainserve.errors import DataError
-from trainserve.spec.classifier import Classifier
+from trainserve.spec.classifier import Classifier, DataSpec
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 # Folders that systems leave on disks; hidden ones (.ipynb_checkpoints, .Trash) are ignored by their dot.
@@ -151,7 +151,8 @@ def scan_for(classifier: Classifier) -> Listing:
         seed=classifier.spec.train.seed,
         allow_empty_classes=data.allow_empty_classes,
     )
-    if "val_split" in data.model_fields_set and (listing.root / "val").is_dir() and (listing.root / "train").is_dir():
+    usual = DataSpec.model_fields["val_split"].default  # a spec that went through JSON has every field set
+    if data.val_split != usual and (listing.root / "val").is_dir() and (listing.root / "train").is_dir():
         notice = f"valSplit {data.val_split} has no effect: {listing.root} has a val/ of its own"
         return replace(listing, notices=(*listing.notices, notice))
     return listing

@@ -77,11 +77,11 @@ def train_command(
         return 0
     if not generated:
         rundir.refuse_taken(classifier.metadata.name)  # before every picture is looked at
-    run = _new_run(classifier, generated=bool(generated))
+    run = _new_run(classifier, generated=bool(generated), detach=detach)
     return _go(run, resume=False, detach=detach, fmt=fmt)
 
 
-def _new_run(classifier: Classifier, *, generated: bool) -> RunDir:
+def _new_run(classifier: Classifier, *, generated: bool, detach: bool) -> RunDir:
     """Look at every picture, then make the run's folder. Raises DataError and SpecError before there is one."""
     data = classifier.spec.data
     listing = imagefolder.scan_for(classifier)
@@ -89,7 +89,7 @@ def _new_run(classifier: Classifier, *, generated: bool) -> RunDir:
     vetted = imagecheck.vetted(listing, data, bad)
     processes = derive.world_size(classifier.spec.train)
     derive.check_pictures(classifier, len(vetted.train), imagecheck.median_short_side(vetted), processes)
-    notices = [*vetted.notices]
+    notices = [*vetted.notices] if detach else []  # whoever follows the run hears them from it
     if classifier.metadata.namespace is not None:
         notices.append(f"metadata.namespace {classifier.metadata.namespace} has no effect on this machine")
     for notice in notices:

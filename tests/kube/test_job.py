@@ -72,7 +72,7 @@ def test_a_stopped_pod_has_time_for_a_step_and_a_checkpoint(case: str) -> None:
     for replica in job["spec"]["pytorchReplicaSpecs"].values():
         assert replica["template"]["spec"]["terminationGracePeriodSeconds"] == names.STOP_GRACE_S
     assert Patience().checkpoint_s == names.STOP_GRACE_S
-    assert cancel.WAIT_S > names.STOP_GRACE_S > 300
+    assert cancel.WAIT_S > names.STOP_GRACE_S > names.BROKEN_GANG_GRACE_S
 
 
 def test_each_process_chooses_its_own_network_interface() -> None:

@@ -45,7 +45,7 @@ RESTART_IN_PLACE = "in-place"
 
 # How long a training pod that is stopped may take, in s, before it is killed: the step in progress (which may take
 # minutes on few cores), then a checkpoint of some GB to a slow disk. A pod that is ready sooner ends sooner.
-STOP_GRACE_S = 600
+STOP_GRACE_S = 120
 # The same for a gang that has lost a rank: it cannot agree on a checkpoint any more, and ranks that wait for the lost
 # one in a collective would hold back the restart until they are killed.
 BROKEN_GANG_GRACE_S = 30

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.command import platform
-from support.live import Live, interrupt, until
+from support.live import Live, gone, interrupt, until
 from support.pictures import write_classes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -38,7 +38,7 @@ def test_a_finished_run_has_its_bundle_its_archive_and_no_process(undisturbed: L
     assert Path(status["bundle"], "weights.safetensors").is_file()
     assert Path(status["archive"]).is_file()
     assert list(undisturbed.folder.glob("output/tensorboard/events.*"))
-    assert undisturbed.pids() == []
+    assert gone(undisturbed)
 
 
 def test_validation_counts_every_picture_once(undisturbed: Live) -> None:
@@ -102,7 +102,7 @@ def test_ctrl_c_checkpoints_exits_130_and_the_printed_command_resumes(
     assert err.rstrip().endswith("platform train --resume stopped")
     assert "nothing is lost: the checkpoint is of the same step" in err
     assert "Traceback" not in err
-    assert live.pids() == []
+    assert gone(live)
     status = live.status()
     assert status["state"] == "Suspended"
     assert status["restarts"] == 0
@@ -131,7 +131,7 @@ def test_cancel_from_another_terminal_and_logs_of_every_rank(pictures: Path, tmp
         done = platform("cancel", "called-off", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "platform train --resume called-off" in done.stderr
-    assert live.pids() == []
+    assert gone(live)
     assert live.status()["state"] == "Suspended"
     both = platform("logs", "called-off", home=tmp_path).stdout
     only = platform("logs", "called-off", "--rank", 1, home=tmp_path).stdout

@@ -96,6 +96,12 @@ class Live:
         return [pid for pid in processes() if mentions(pid, str(self.folder))]
 
 
+def gone(live: Live) -> bool:
+    """Whether no process of the run is left, a moment after it ended."""
+    until(lambda: live.pids() == [], f"no process of {live.name} left", 5)
+    return True
+
+
 def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
     """Poll until `condition` holds; fail naming `what`."""
     end = time.monotonic() + seconds

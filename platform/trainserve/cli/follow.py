@@ -87,7 +87,7 @@ def suspend(run: RunDir, reason: str) -> None:
 
 def summary(run: RunDir) -> Summary:
     """The run in a few numbers, as of now."""
-    return summarize(run.name, run.state(), run.job(), events.ends(run.events_path))
+    return summarize(run.name, run.state(), run.job() or run.read_job(), events.ends(run.events_path))
 
 
 def closing(run: RunDir, fmt: str) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_SIGTERM
-from trainserve.kube.names import STOP_GRACE_S
+from trainserve.kube.names import ENV_POD_DIR, STOP_GRACE_S
 from trainserve.launch import layout, lifeline, ranks, termination
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
@@ -57,7 +57,9 @@ def run(program: Sequence[str], patience: Patience | None = None) -> int:
     cores = cgroup.cores()
     place = layout.layout(os.environ, cores=cores, gpus=visible_gpus)
     killed_before = cgroup.oom_kills() or 0
-    with tempfile.TemporaryDirectory(prefix="trainserve-agent-") as scratch, _wakeups() as wakeup:
+    # On a laptop in the pod's own folder, so that an agent that is killed leaves nothing elsewhere.
+    home = os.environ.get(ENV_POD_DIR)
+    with tempfile.TemporaryDirectory(prefix="trainserve-agent-", dir=home) as scratch, _wakeups() as wakeup:
         running = ranks.start(place, program, os.environ, threads=place.threads(cores), scratch=Path(scratch))
         outcome = _wait(running, wakeup, patience or Patience())
         ranks.drain(running)

@@ -229,10 +229,10 @@ def main(argv: Sequence[str]) -> int:
         if fd is not None:
             os.set_inheritable(fd, False)  # no process of a pod may keep the lock
     try:
-        lock = run.lock() if given.lock_fd is None else given.lock_fd
+        if given.lock_fd is None:
+            run.lock()  # held until the process has ended, as one that is given is: a run without lock has no process
         control.remove_stale(run)
         asyncio.run(_supervise(run, given.owner_fd, resume=given.resume))
-        os.close(lock)
     except PlatformError as error:
         log.error("%s", error)
         _record_end(run, error.exit_code, error.message)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.command import platform
+from support.command import command, environment, platform
 from support.pictures import write_classes
 from trainserve.cli.follow import failure_code
 from trainserve.cli.main import VERBS
@@ -178,3 +178,19 @@ def test_unreadable_pictures_are_all_listed_and_nothing_starts(tmp_path: Path) -
 def test_a_failed_run_ends_with_its_cause(codes: list[int], code: int) -> None:
     pods = [{"status": {"containerStatuses": [{"state": {"terminated": {"exitCode": c}}}]}} for c in codes]
     assert failure_code([*pods, {"status": {}}]) == code
+
+
+def test_a_spec_from_stdin_means_the_same_as_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("metadata: {name: a}\nspec: {data: {path: flowers}}\n")
+    from_file = platform("train", "-f", "job.yaml", "--dry-run", home=tmp_path / "home", cwd=tmp_path).stdout
+    with (tmp_path / "job.yaml").open() as text:
+        piped = subprocess.run(
+            command("train", "-f", "-", "--dry-run"),
+            stdin=text,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env=environment(tmp_path / "home"),
+        )
+    assert piped.stdout == from_file

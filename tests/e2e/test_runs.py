@@ -153,8 +153,9 @@ def test_a_checkpoint_of_another_network_is_refused(undisturbed: Live, pictures:
     live = Live(tmp_path, "mixed", pictures)
     with live.training() as process:
         live.wait_for("checkpoint")
-        interrupt(process)
-        process.communicate(timeout=90)
+        process.terminate()  # ends in order, as Ctrl-C does
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 130, err
     objects = live.folder / "objects.json"
     for file in (objects, live.folder / "job.json", live.folder / "classifier.yaml"):
         file.write_text(file.read_text().replace("resnet18", "resnet34"))

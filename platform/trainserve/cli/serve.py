@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
-
 import click
 
 from trainserve.cli.models import archive_of
 from trainserve.cli.output import emit, output_option, say
+from trainserve.cli.signals import term_as_ctrl_c
 from trainserve.errors import EXIT_OK
 from trainserve.serve import torchserve
 
@@ -35,7 +33,7 @@ def serve_command(
     """
     archives = [torchserve.ModelRef(archive_of(model)) for model in models]
     say(f"starting TorchServe with {', '.join(archive.path.name for archive in archives)}")
-    signal.signal(signal.SIGTERM, _interrupt)
+    term_as_ctrl_c()
     try:
         with torchserve.running(
             archives, name=name, port=port, grpc_port=grpc_port, management_port=management_port
@@ -56,7 +54,3 @@ def serve_command(
     except KeyboardInterrupt:
         say("stopped")
     return EXIT_OK
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -11,6 +11,7 @@ import click
 from trainserve.cli.follow import follow
 from trainserve.cli.output import emit, output_option, say, to_yaml
 from trainserve.cli.progress import check_pictures
+from trainserve.cli.signals import term_as_ctrl_c
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.errors import EXIT_INTERRUPTED, UserError
 from trainserve.kube import names
@@ -26,7 +27,7 @@ from trainserve.train import imagecheck, imagefolder
 
 
 @click.command("train", short_help="Train a ResNet on a folder of labelled pictures.")
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file.")
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file; - is stdin.")
 @click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="Set any field, e.g. serve.topK=3. Repeats.")
 @click.option("--name", help="Name of the run. [default: from the data folder, numbered if taken]")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was cancelled, interrupted or failed.")
@@ -132,6 +133,7 @@ def _job(classifier: Classifier, run: Path) -> Manifest:
 def _go(run: RunDir, *, resume: bool, detach: bool, fmt: str) -> int:
     # Of a resumed run only the new events are shown.
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
+    term_as_ctrl_c()
     try:
         start.start(run, resume=resume, detach=detach)
     except KeyboardInterrupt:

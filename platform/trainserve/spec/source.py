@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+STDIN = Path("-")
+
+
 @dataclass
 class Source:
     """What one file says. `positions` maps a field's path to its (line, column), both from 1."""
@@ -60,12 +65,12 @@ class Source:
 
 
 def read_file(path: Path) -> Source:
-    """Parse the YAML file at `path`, which must hold one mapping.
+    """Parse the YAML file at `path`, which must hold one mapping; `-` is stdin.
 
     Raises SpecError with file, line and column in one line.
     """
     try:
-        with path.open("rb") as file:
+        with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file", hint="give the spec's path with -f FILE") from None

@@ -39,6 +39,7 @@ def test_imports_neither_torch_nor_a_kubernetes_client(words: list[str], tmp_pat
 
 def test_help_lists_every_verb_with_its_commands_own_words() -> None:
     text = platform("--help").stdout
+    assert "\n  platform data get digits\n" in text
     for verb, (module, line) in VERBS.items():
         command = getattr(importlib.import_module(module), f"{verb}_command")
         assert command.name == verb

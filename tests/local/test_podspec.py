@@ -72,3 +72,11 @@ def test_a_field_nobody_knows_is_refused() -> None:
 
 def test_nothing_is_told_where_all_is_done() -> None:
     assert podspec.without_effect({"spec": {"containers": [{"name": "c", "command": ["x"], "resources": {}}]}}) == set()
+
+
+def test_nobody_is_told_of_what_the_platform_itself_set() -> None:
+    wait = {"name": names.INIT_CONTAINER, "image": names.LOCAL_IMAGE, "command": ["x"], "securityContext": {"a": 1}}
+    main = {"name": names.CONTAINER, "image": names.LOCAL_IMAGE, "command": ["x"]}
+    assert podspec.without_effect({"spec": {"initContainers": [wait], "containers": [main]}}) == set()
+    theirs = {**main, "image": "theirs:1", "securityContext": {"a": 1}}
+    assert podspec.without_effect({"spec": {"containers": [theirs]}}) == {"image", "securityContext"}

@@ -73,14 +73,14 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="platform")
 def platform_command() -> None:
-    r"""Train a ResNet on your own pictures across many nodes, package it and serve it.
+    """Train a ResNet on your own pictures across many nodes, package it and serve it.
 
     \b
     platform data get digits
     platform train --nodes 4 --data digits
     platform serve digits
     platform predict digits digits/3
-    """
+    """  # noqa: D301  backslash b is click's mark for lines that are not wrapped
 
 
 def main() -> None:

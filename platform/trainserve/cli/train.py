@@ -125,7 +125,7 @@ def _job(classifier: Classifier, run: Path) -> Manifest:
         output=str(run / "output"),
         data_path=classifier.spec.data.path,
         python=sys.executable,
-        image="localhost/trainserve:local",
+        image=names.LOCAL_IMAGE,
         local=True,
     )
 

@@ -162,6 +162,7 @@ SUSPEND_BY_USER = "cancelled by the user"
 SUSPEND_BY_OWNER = "the command that started it has ended"
 SUSPEND_BY_INTERRUPT = "interrupted by Ctrl-C"
 
+LOCAL_IMAGE = "localhost/trainserve:local"  # of jobs made for a laptop: the packages that run the command
 LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop
 
 

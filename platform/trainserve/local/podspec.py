@@ -83,7 +83,10 @@ def without_effect(pod: Manifest) -> set[str]:
     spec = pod["spec"]
     found = {name for name in _POD_TOLD if spec.get(name)}
     for container in _containers(spec):
-        found |= {name for name in _CONTAINER_TOLD if container.get(name)}
+        # Nobody needs to be told of what this platform itself put there.
+        ours = {"securityContext"} if container["name"] == names.INIT_CONTAINER else set()
+        ours |= {"image"} if container.get("image") == names.LOCAL_IMAGE else set()
+        found |= {name for name in _CONTAINER_TOLD - ours if container.get(name)}
     return found
 
 

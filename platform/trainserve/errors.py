@@ -69,6 +69,13 @@ class RunFailed(PlatformError):
     exit_code = EXIT_RUN_FAILED
 
 
+def not_installed(package: str, extra: str) -> EnvironmentProblem:
+    """What to say where a package of an extra is missing."""
+    return EnvironmentProblem(
+        f"{package} is not installed here, and this needs it", hint=f"pip install 'trainserve[{extra}]'"
+    )
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The most alike of `known`, for "did you mean", or None where nothing is alike."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

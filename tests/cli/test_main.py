@@ -195,3 +195,32 @@ def test_a_spec_from_stdin_means_the_same_as_from_a_file(tmp_path: Path) -> None
             env=environment(tmp_path / "home"),
         )
     assert piped.stdout == from_file
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [
+        ("httpx", ["serve", "x.mar"], "serve"),
+        ("httpx", ["predict", "http://127.0.0.1:9", "x.png", "--model", "m"], "serve"),
+        ("grpc", ["predict", "grpc://127.0.0.1:9", "x.png", "--model", "m"], "serve"),
+        ("torch", ["train", "--data", "pictures"], "train"),
+        ("tensorboard", ["train", "--data", "pictures"], "train"),
+        ("sklearn", ["data", "get", "digits"], "train"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    missing: str, words: list[str], extra: str, tmp_path: Path
+) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from trainserve.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+    )
+    assert "Traceback" not in done.stderr
+    assert f"hint: pip install 'trainserve[{extra}]'" in done.stderr
+    assert done.returncode == 3
+    assert not (tmp_path / "home" / "runs").exists()

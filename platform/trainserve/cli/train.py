@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from trainserve.cli.output import emit, output_option, say, to_yaml
 from trainserve.cli.progress import check_pictures
 from trainserve.cli.signals import term_as_ctrl_c
 from trainserve.cli.spec_flags import given, spec_options
-from trainserve.errors import EXIT_INTERRUPTED, UserError
+from trainserve.errors import EXIT_INTERRUPTED, UserError, not_installed
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
@@ -76,6 +77,7 @@ def train_command(
         objects = [f"classifier/{name}", f"pytorchjob/{name}"]
         emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
         return 0
+    _require_training()
     if not generated:
         rundir.refuse_taken(classifier.metadata.name)  # before every picture is looked at
     run = _new_run(classifier, generated=bool(generated), detach=detach)
@@ -111,6 +113,13 @@ def _new_run(classifier: Classifier, *, generated: bool, detach: bool) -> RunDir
             # Another command took the generated name in the meantime.
             metadata = classifier.metadata.model_copy(update={"name": rundir.free_name(classifier.metadata.name)})
             classifier = classifier.model_copy(update={"metadata": metadata})
+
+
+def _require_training() -> None:
+    """Raises EnvironmentProblem where the ranks, which use this very Python, would fail at their first import."""
+    for package in ("torch", "torchvision", "safetensors", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            raise not_installed(package, "train")
 
 
 def _document(classifier: Classifier) -> Manifest:
@@ -160,4 +169,5 @@ def _resume(name: str, *, detach: bool, dry_run: bool, fmt: str) -> int:
         job = run.job() or run.read_job()
         emit(fmt, job, table=lambda: to_yaml(job).rstrip(), names=[run.name])
         return 0
+    _require_training()
     return _go(run, resume=True, detach=detach, fmt=fmt)

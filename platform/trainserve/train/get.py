@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.errors import EnvironmentProblem, UserError, not_installed
 from trainserve.machine.files import new_folder, write_json
 from trainserve.train.imagefolder import MARKER
 
@@ -41,9 +41,7 @@ def get_digits(destination: Path) -> Summary:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise EnvironmentProblem(
-            "scikit-learn, which holds the digits, is missing", hint="install trainserve[train]"
-        ) from error
+        raise not_installed("scikit-learn, which holds the digits,", "train") from error
     found = load_digits()
     try:
         with new_folder(destination, replace=False) as root:

@@ -60,7 +60,9 @@ def _show(run: RunDir, offset: int) -> None:
                 display.event(event)
             if _restarts(run) > restarts:
                 restarts = _restarts(run)
-                display.line(f"restart {restarts}: {summary(run)['message']}")
+                # The cause stays in the status; the condition that told it may be over by now.
+                cause = (run.job() or {}).get("status", {}).get("cause") or summary(run)["message"]
+                display.line(f"restart {restarts}: {cause}")
             if not alive:
                 return
             time.sleep(POLL_S)

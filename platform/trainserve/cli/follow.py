@@ -50,7 +50,7 @@ def follow(run: RunDir, fmt: str, *, offset: int = 0) -> int:
 
 
 def _show(run: RunDir, offset: int) -> None:
-    restarts = _restarts(run)
+    restarts = _status(run).get("restarts", 0)
     with Display() as display:
         while True:
             # Liveness is read before the events, so that nothing written before the end is missed.
@@ -58,10 +58,11 @@ def _show(run: RunDir, offset: int) -> None:
             found, offset = events.read(run.events_path, offset)
             for event in found:
                 display.event(event)
-            if _restarts(run) > restarts:
-                restarts = _restarts(run)
+            status = _status(run)
+            if status.get("restarts", 0) > restarts:
+                restarts = status["restarts"]
                 # The cause stays in the status; the condition that told it may be over by now.
-                cause = (run.job() or {}).get("status", {}).get("cause") or summary(run)["message"]
+                cause = status.get("cause") or summary(run)["message"]
                 display.line(f"restart {restarts}: {cause}")
             if not alive:
                 return
@@ -120,7 +121,7 @@ def closing(run: RunDir, fmt: str) -> int:
             return int(ended["code"]) if ended else EXIT_ENVIRONMENT
         case state:
             say(f"{run.name}: {state}: {result['message']}")
-            cause = (run.job() or {}).get("status", {}).get("cause")
+            cause = _status(run).get("cause")
             if cause and cause not in result["message"]:
                 say(f"cause: {cause}")
             say(f"next:\n  platform logs {run.name}\n  platform status {run.name}")
@@ -149,6 +150,6 @@ def failure_code(pods: list[Manifest]) -> int:
     return next((code for code in (EXIT_DATA, EXIT_USER, EXIT_ENVIRONMENT) if code in codes), EXIT_RUN_FAILED)
 
 
-def _restarts(run: RunDir) -> int:
-    restarts: int = (run.job() or {}).get("status", {}).get("restarts", 0)
-    return restarts
+def _status(run: RunDir) -> Manifest:
+    """The job's status in the last snapshot; empty before there is one."""
+    return (run.job() or {}).get("status") or {}

@@ -1,0 +1,1 @@
+"""What a program uses: `Client`, on which the command line is built too."""

@@ -1,0 +1,1 @@
+"""7. How good it is: measures of a network on labelled pictures, comparison, the report."""

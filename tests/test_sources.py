@@ -79,7 +79,8 @@ def test_one_module_each_counts_cores_binds_ports_locks_and_publishes_files() ->
 def test_every_dependency_is_imported_somewhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {re.split(r"[>=<\[]", line)[0] for line in [*project["dependencies"], *extras["train"], *extras["serve"], *extras["export"]]}
+    lines = [*project["dependencies"], *extras["train"], *extras["serve"], *extras["export"]]
+    wanted = {re.split(r"[>=<\[]", line)[0] for line in lines}
     text = "\n".join(path.read_text(encoding="utf-8") for path in [*SOURCES, *(ROOT / "handlers").glob("*.py")])
     unused = {name for name in wanted if not re.search(rf"\b{re.escape(MODULES.get(name, name))}\b", text)}
     assert unused == set()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from trainserve.errors import EnvironmentProblem, UserError, not_installed
 from trainserve.machine.files import new_folder, write_json
-from trainserve.train.imagefolder import MARKER
+from trainserve.train.folders import MARKER
 
 DIGITS_LICENCE = (
     "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from statistics import median
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from PIL import Image
 
@@ -16,14 +20,18 @@ from trainserve.errors import DataError
 from trainserve.machine.files import write_json
 from trainserve.spec.classifier import DataSpec
 from trainserve.train.imagefolder import SHOWN, Listing, Sample
-from trainserve.train.preprocess import FORMATS, PictureError, Preprocessing, decode
+from trainserve.train.preprocess import PictureError, Preprocessing, decode, open_picture
 
 FULL_UP_TO = 20_000  # pictures; above, `auto` reads head and tail only
 TAIL_BYTES = 64 * 1024
+LARGE_PIXELS = 16_000_000  # such pictures are decoded one at a time: each may take 12 bytes a pixel
+AT_ONCE = 64  # pictures handed to a thread
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file of the format has at its end
 SIZES_READ = 1000  # headers that `median_short_side` reads
 
 Mode = Literal["full", "fast", "none"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,29 +65,79 @@ def check(
     mode = mode_of(data, len(listing.train) + len(listing.val))
     if mode == "none":
         return []
-    numbers = Preprocessing.for_size(16, data.max_pixels)  # whole pictures matter here, not their size afterwards
+    bad = []
 
     def reason(sample: Sample) -> str | None:
-        path = listing.root / sample.path
-        try:
-            if mode == "full":
-                decode(path.read_bytes(), numbers)
-            else:
-                _look(path, data.max_pixels)
-        except PictureError as error:
-            return str(error)
-        except OSError as error:
-            return error.strerror or str(error)
-        return None
+        return fault(listing.root / sample.path, mode, data.max_pixels)
 
-    bad = []
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for done, (sample, why) in enumerate(zip(samples, pool.map(reason, samples), strict=True), start=1):
-            if why is not None:
-                bad.append(BadPicture(sample.path, why))
-            if progress is not None and (done % 100 == 0 or done == len(samples)):
-                progress(done)
+    for done, (sample, why) in enumerate(in_order(reason, samples, threads), start=1):
+        if why is not None:
+            bad.append(BadPicture(sample.path, why))
+        if progress is not None and (done % 100 == 0 or done == len(samples)):
+            progress(done)
     return bad
+
+
+def in_order(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `function` says of it, in order, from `threads` threads that are never far ahead.
+
+    `Executor.map` would queue everything at once: hundreds of bytes for each of a million pictures.
+    """
+
+    def some(part: Sequence[Item]) -> list[tuple[Item, Result]]:
+        return [(item, function(item)) for item in part]
+
+    waiting: deque[Future[list[tuple[Item, Result]]]] = deque()
+    pool = ThreadPoolExecutor(max_workers=max(1, threads))
+    try:
+        for start in range(0, len(items), AT_ONCE):
+            waiting.append(pool.submit(some, items[start : start + AT_ONCE]))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is begun
+
+
+def fault(
+    path: Path,
+    mode: Mode,
+    max_pixels: int,
+    data: bytes | None = None,
+    see: Callable[[Image.Image], None] | None = None,
+) -> str | None:
+    """Why this picture cannot be used, None if it can. `data` is its bytes where somebody has read them already.
+
+    In mode full `see` is shown the decoded picture. Asked by training and by `platform data check` alike.
+    """
+    try:
+        if mode == "fast":
+            _look(path, max_pixels)
+        else:
+            data = path.read_bytes() if data is None else data
+            numbers = Preprocessing.for_size(16, max_pixels)  # whole pictures matter here, not their size afterwards
+            with _large if _pixels(data) > LARGE_PIXELS else nullcontext():
+                image = decode(data, numbers)
+            if see is not None:
+                see(image)
+    except PictureError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+_large = threading.Lock()
+
+
+def _pixels(data: bytes) -> int:
+    """What the header says, 0 where it says nothing: then there is nothing to decode."""
+    try:
+        with open_picture(BytesIO(data)) as image:
+            return image.width * image.height
+    except Exception:  # decoders raise anything; `decode` says it in words
+        return 0
 
 
 def _look(path: Path, max_pixels: int) -> None:
@@ -89,7 +147,7 @@ def _look(path: Path, max_pixels: int) -> None:
             raise PictureError("empty file")
         file.seek(0)
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with open_picture(file) as image:
                 width, height = image.size
                 ending = ENDINGS.get(image.format or "")
                 if width * height > max_pixels:
@@ -189,7 +247,7 @@ def median_short_side(listing: Listing) -> int:
 def _short_side(path: Path) -> int | None:
     """None for an unreadable picture: that is the check's business."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with path.open("rb") as file, open_picture(file) as image:
             return min(image.size)
     except Exception:  # decoders raise anything
         return None

@@ -6,6 +6,7 @@
     │   └── DataError    exit 65  your pictures are wrong: unreadable, one class, ...
     ├── EnvironmentProblem exit 3 the machine is wrong: port in use, no Java, no server there
     ├── RunFailed        exit 1   the run itself failed
+    ├── TimedOut         exit 124 it has not happened within the time that was given
     └── PeerLost         exit 200 another rank is gone: this one is a victim
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -22,9 +23,12 @@ EXIT_RUN_FAILED = 1
 EXIT_USER = 2
 EXIT_ENVIRONMENT = 3
 EXIT_DATA = 65  # EX_DATAERR of sysexits.h
+EXIT_TIMEOUT = 124  # as timeout(1)
+EXIT_HANGUP = 129  # the terminal was closed
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_SIGTERM = 143  # checkpointed on SIGTERM: retry, nothing is lost
 EXIT_PEER_LOST = 200  # lost contact with another rank: a victim, never the cause
+EXIT_STALLED = 201  # made no step for too long: ended by its node's agent
 
 
 class PlatformError(Exception):
@@ -67,6 +71,12 @@ class RunFailed(PlatformError):
     """A run ended in failure."""
 
     exit_code = EXIT_RUN_FAILED
+
+
+class TimedOut(PlatformError):
+    """What was waited for has not happened within the time that was given."""
+
+    exit_code = EXIT_TIMEOUT
 
 
 def not_installed(package: str, extra: str) -> EnvironmentProblem:

@@ -13,10 +13,10 @@ import yaml
 
 from support.command import command, environment, platform
 from support.pictures import write_classes
-from trainserve.cli.follow import failure_code
 from trainserve.cli.main import VERBS
-from trainserve.cli.spec_flags import flag_fields
+from trainserve.client.follow import failure_code
 from trainserve.kube import names
+from trainserve.spec.flags import flag_fields
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["predict", "--help"], ["list"]])

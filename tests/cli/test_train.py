@@ -8,7 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from support import pictures
-from trainserve.cli import train
+from trainserve.cli.train import train_command
+from trainserve.client import train
+from trainserve.client.follow import Outcome
+from trainserve.observe.summary import summarize
 
 
 @pytest.mark.parametrize(("words", "times"), [([], 0), (["--detach"], 1)])
@@ -17,8 +20,8 @@ def test_what_was_ignored_is_said_once(
 ) -> None:
     """IMG-01: by the run's own events, or here where nobody follows these."""
     monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(train, "_go", lambda *_, **__: 0)
+    monkeypatch.setattr(train, "go", lambda run, *_, **__: Outcome(summarize("x", "Succeeded", {}, []), run.path, 0))
     pictures.write_classes(tmp_path / "data", {"a": 40, "b": 40, ".hidden": 1})
-    done = CliRunner().invoke(train.train_command, ["--data", str(tmp_path / "data"), *words])
+    done = CliRunner().invoke(train_command, ["--data", str(tmp_path / "data"), *words])
     assert done.exception is None
     assert done.stderr.count("ignored 1 hidden or system folder (.hidden)") == times

@@ -80,7 +80,7 @@ def test_sigkill_of_the_supervisor_leaves_nothing_and_resume_changes_no_bit(
         until(lambda: [pid for pid in live.pids() if pid != process.pid] == [], "all processes gone", 10)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 3
-    assert "platform train --resume cut" in err
+    assert "platform resume cut" in err
     assert live.status()["state"] == "Interrupted"
     with live.resuming() as process:
         _, err = process.communicate(timeout=240)
@@ -99,7 +99,7 @@ def test_ctrl_c_checkpoints_exits_130_and_the_printed_command_resumes(
         interrupt(process)
         _, err = process.communicate(timeout=90)
     assert process.returncode == 130
-    assert err.rstrip().endswith("platform train --resume stopped")
+    assert err.rstrip().endswith("platform resume stopped")
     assert "nothing is lost: the checkpoint is of the same step" in err
     assert "Traceback" not in err
     assert gone(live)
@@ -130,7 +130,7 @@ def test_cancel_from_another_terminal_and_logs_of_every_rank(pictures: Path, tmp
         live.wait_for("step")
         done = platform("cancel", "called-off", home=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "platform train --resume called-off" in done.stderr
+    assert "platform resume called-off" in done.stderr
     assert gone(live)
     assert live.status()["state"] == "Suspended"
     both = platform("logs", "called-off", home=tmp_path).stdout

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
-from trainserve.cli.follow import summary, suspend
+from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
-from trainserve.errors import EnvironmentProblem
+from trainserve.cli.progress import Display
+from trainserve.client.client import Client
+from trainserve.errors import EXIT_INTERRUPTED
 from trainserve.kube import names
 from trainserve.local import rundir
 
-WAIT_S = names.STOP_GRACE_S + 30.0  # until the pods are killed, and what then has to end
-
 
 @click.command("cancel", short_help="Stop a run after a checkpoint; it can be resumed.")
-@click.argument("run")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=run_names)
+@click.option("--now", is_flag=True, help="Kill its processes at once; the newest checkpoint stays.")
 @output_option("table", "json", "yaml", "name")
-def cancel_command(run: str, fmt: str) -> int:
-    """Stop a run after a checkpoint. Everything is kept; `platform train --resume RUN` goes on from there."""
-    found = rundir.open_run(run)
-    if not found.alive():
-        say(f"{found.name} is not running: {found.state()}")
-    else:
-        say(f"stopping {found.name} after a checkpoint (Ctrl-C: do not wait)")
-        suspend(found, names.SUSPEND_BY_USER)
-        deadline = time.monotonic() + WAIT_S
-        while found.alive():
-            if time.monotonic() > deadline:
-                raise EnvironmentProblem(
-                    f"{found.name} has not stopped after {WAIT_S:.0f} s",
-                    hint=f"platform status {found.name} shows which process is left",
-                )
-            time.sleep(0.1)
-    result = summary(found)
-    emit(fmt, result, table=lambda: "", names=[found.name])
-    if result["state"] not in (names.SUCCEEDED, names.FAILED):
-        say(
-            f"{found.name} is stopped at step {result['step'] or 0}; resume it:\n  platform train --resume {found.name}"
-        )
+def cancel_command(runs: tuple[str, ...], now: bool, fmt: str) -> int:
+    """Stop runs after a checkpoint, and wait until no process of them is left.
+
+    Everything is kept; `platform resume RUN` goes on from there. Exit status: 0 also for a run that was not going,
+    130 when Ctrl-C ended the waiting: the runs go on stopping.
+    """
+    try:
+        results = Client(Display()).cancel(*runs, now=now)
+    except KeyboardInterrupt:
+        going = [run.name for run in map(rundir.open_run, runs) if run.alive()]
+        for name in going:
+            say(f"{name} goes on stopping in the background:\n  platform status {name}\n  platform cancel --now {name}")
+        return EXIT_INTERRUPTED
+    document = results[0] if len(results) == 1 else results
+    emit(fmt, document, table=lambda: "", names=[result["name"] for result in results])
+    for result in results:
+        if result["state"] not in (names.SUCCEEDED, names.FAILED):
+            step = result["checkpointStep"] if now else result["step"]
+            say(f"{result['name']} is stopped at step {step or 0}; resume it:\n  platform resume {result['name']}")
     return 0

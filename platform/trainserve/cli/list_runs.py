@@ -8,29 +8,25 @@ from typing import Any
 
 import click
 
-from trainserve.cli.follow import summary
 from trainserve.cli.output import columns, duration, emit, output_option, percent, say
-from trainserve.errors import PlatformError
-from trainserve.local import rundir
+from trainserve.client.client import Client
+from trainserve.client.runs import DAMAGED
 from trainserve.machine.home import home
-from trainserve.observe.summary import Summary, summarize
-from trainserve.serve.servers import running_servers
-
-DAMAGED = "Damaged"  # a state that only a list has: elsewhere it is an error
+from trainserve.observe.summary import Summary
 
 
 @click.command("list", short_help="List runs and what serves.")
 @output_option()
 def list_command(fmt: str) -> int:
     """List runs, newest first: state, progress, newest validation, restarts; then what serves."""
-    found = rundir.all_runs()
-    runs = sorted((_summary(run) for run in found), key=lambda run: -(run["created"] or 0))
+    client = Client()
+    runs = client.runs()
     for run in runs:
         if run["state"] == DAMAGED:
             say(f"{run['name']}: {run['message']}")
     if not runs and fmt == "table":
         say(f"no runs in {home()}; begin with: platform train --data FOLDER --nodes 4")
-    servers = [asdict(server) for server in running_servers()]
+    servers = [asdict(server) for server in client.servers()]
 
     def table() -> str:
         tables = [columns([row(run) for run in runs]), columns([_server_row(server) for server in servers])]
@@ -38,16 +34,6 @@ def list_command(fmt: str) -> int:
 
     emit(fmt, {"runs": runs, "servers": servers}, table=table, names=[run["name"] for run in runs])
     return 0
-
-
-def _summary(run: rundir.RunDir) -> Summary:
-    """One run that cannot be read is no reason not to show the others."""
-    try:
-        return summary(run)
-    except (PlatformError, OSError) as error:
-        damaged = summarize(run.name, DAMAGED, None, [])
-        damaged["message"] = error.message if isinstance(error, PlatformError) else str(error)
-        return damaged
 
 
 def _server_row(server: dict[str, Any]) -> dict[str, str]:

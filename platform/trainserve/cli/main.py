@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("trainserve.cli.status", "Show one run: state, progress, ranks, what happened."),
     "logs": ("trainserve.cli.logs", "Print what the ranks of a run wrote."),
     "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
+    "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),

@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
-import yaml
+
+from trainserve.observe.words import duration, percent
+from trainserve.spec.write import to_yaml
+
+__all__ = ["FORMATS", "columns", "duration", "emit", "output_option", "percent", "say", "silence", "to_yaml"]
 
 FORMATS = ("table", "json", "yaml", "name")
 
@@ -66,11 +70,6 @@ def _print(fmt: str, value: Any, table: Callable[[], str], names: Sequence[str])
             click.echo(text)
 
 
-def to_yaml(value: Any) -> str:
-    """YAML as people write it: keys in the order given, no anchors."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
-
-
 def columns(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows as aligned columns with a heading, as kubectl prints them. An empty string for no rows."""
     if not rows:
@@ -79,25 +78,3 @@ def columns(rows: Sequence[Mapping[str, str]]) -> str:
     width = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
     lines = [{head: head.upper() for head in heads}, *rows]
     return "\n".join("  ".join(line[head].ljust(width[head]) for head in heads).rstrip() for line in lines)
-
-
-def duration(seconds: float | None) -> str:
-    """`42s`, `3m10s`, `2h5m`, `3d4h`; a dash where it is not known."""
-    if seconds is None:
-        return "-"
-    total = max(0, round(seconds))
-    for size, unit, below, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if total >= size:
-            rest = total % size // below
-            return f"{total // size}{unit}" + (f"{rest}{lower}" if rest else "")
-    return f"{total}s"
-
-
-def percent(share: float | None) -> str:
-    """0.9778 as `97.8%`."""
-    return "-" if share is None else f"{100 * share:.1f}%"
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  yaml's signature
-        return True

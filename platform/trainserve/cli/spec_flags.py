@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import click
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainserve.spec.classifier import DataSpec, ModelSpec, ServeSpec, TrainSpec
-from trainserve.spec.load import allowed, fields
-from trainserve.spec.source import FieldPath, scalar
+from trainserve.spec.flags import flag_fields, typed
+from trainserve.spec.load import allowed
 
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "serve": ServeSpec}
-RENAMED = {"spec.data.path": "--data"}
-
-
-def flag_fields(sections: Sequence[str]) -> dict[str, tuple[str, FieldInfo]]:
-    """Flag -> (dotted field path, its FieldInfo), in the order of the types."""
-    result: dict[str, tuple[str, FieldInfo]] = {}
-    for section in sections:
-        for path, info in fields(SECTIONS[section], ("spec", section)):
-            dotted = ".".join(str(part) for part in path)
-            result[RENAMED.get(dotted, _kebab(path))] = (dotted, info)
-    return result
+__all__ = ["flag_fields", "given", "spec_options"]
 
 
 def spec_options(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -45,24 +32,10 @@ def spec_options(*sections: str) -> Callable[[Callable[..., Any]], Callable[...,
 def given(values: Mapping[str, Any], *sections: str) -> dict[str, tuple[str, Any]]:
     """Of a command's keyword arguments, the spec flags that were typed: dotted path -> (flag, value)."""
     return {
-        dotted: (flag, _value(dotted, values[_parameter(flag)], info))
+        dotted: (flag, typed(dotted, values[_parameter(flag)], info))
         for flag, (dotted, info) in flag_fields(sections).items()
         if values.get(_parameter(flag)) is not None
     }
-
-
-def _value(dotted: str, value: Any, info: FieldInfo) -> Any:
-    if not isinstance(value, str) or info.annotation is str:
-        return value
-    parsed = scalar(value)
-    if dotted.endswith("cropScale") and isinstance(parsed, str) and "," in parsed:
-        return [scalar(part.strip()) for part in parsed.split(",")]
-    return parsed
-
-
-def _kebab(path: FieldPath) -> str:
-    word = str(path[-1])
-    return "--" + "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in word)
 
 
 def _parameter(flag: str) -> str:

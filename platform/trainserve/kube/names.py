@@ -161,6 +161,7 @@ MESSAGE_INVALID = "PyTorchJob {job} is failed because its spec is not valid: {pr
 SUSPEND_BY_USER = "cancelled by the user"
 SUSPEND_BY_OWNER = "the command that started it has ended"
 SUSPEND_BY_INTERRUPT = "interrupted by Ctrl-C"
+SUSPEND_BY_HANGUP = "its terminal was closed (--detach lets a run go on without one)"
 
 LOCAL_IMAGE = "localhost/trainserve:local"  # of jobs made for a laptop: the packages that run the command
 LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop

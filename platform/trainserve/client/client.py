@@ -1,0 +1,200 @@
+"""`Client`: everything that the command line does, as methods. Each is one call of the module that does it.
+
+The modules are imported in the methods, so that a program, or a verb, pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from trainserve.client.listener import Listener
+
+if TYPE_CHECKING:
+    from trainserve.client.follow import Outcome
+    from trainserve.client.logs import LogLine
+    from trainserve.client.models import Archive
+    from trainserve.client.runs import RunStatus
+    from trainserve.client.serving import Served
+    from trainserve.client.train import Plan
+    from trainserve.client.values import ServeValues, TrainValues
+    from trainserve.client.waiting import Wanted
+    from trainserve.observe.events import Event
+    from trainserve.observe.summary import Summary
+    from trainserve.serve.answers import Answer
+    from trainserve.serve.servers import ServerRecord
+    from trainserve.spec.classifier import Classifier
+
+
+class Client:
+    """Runs and servers of this user on this machine, in `$TRAINSERVE_HOME` (`~/.trainserve`).
+
+    Runs are named as on the command line: `digits` or `local://digits`. Errors are those of `trainserve.errors`:
+    UserError and its kinds for what the caller got wrong, EnvironmentProblem for what the machine lacks, RunFailed for
+    a run that failed. Progress and notices go to the listener; nothing is printed.
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._listener = listener or Listener()
+
+    def plan(
+        self,
+        spec: Classifier | str | Path | None = None,
+        *,
+        sets: Sequence[str] = (),
+        name: str | None = None,
+        **values: Unpack[TrainValues],
+    ) -> Plan:
+        """What a run would be, checked, without looking at pictures or changing anything.
+
+        Args:
+            spec: a Classifier, or the path of its YAML file.
+            sets: `field=value` each, over what the spec says.
+            name: the run's name; of the data folder unless given.
+            values: the flags of `platform train`, over `sets`: `data="digits", nodes=4, batch_size=64`.
+
+        """
+        from trainserve.client import train
+        from trainserve.spec.flags import from_keywords
+
+        flags = from_keywords(values, "data", "model", "train")
+        if name is not None:
+            flags["metadata.name"] = ("name", name)
+        return train.plan(Path(spec) if isinstance(spec, str) else spec, sets, flags)
+
+    def train(
+        self,
+        spec: Classifier | Plan | str | Path | None = None,
+        *,
+        sets: Sequence[str] = (),
+        name: str | None = None,
+        detach: bool = False,
+        must_succeed: bool = True,
+        **values: Unpack[TrainValues],
+    ) -> Outcome:
+        """Train; the first arguments are those of `plan`.
+
+        Follows the run to its end, or returns at once with `detach`. A run that is followed belongs to this process:
+        it is stopped after a checkpoint on KeyboardInterrupt and when the process ends. Raises DataError and SpecError
+        before anything starts, and, with `must_succeed`, the error that a run means which does not end well.
+        """
+        from trainserve.client import train
+
+        plan = spec if isinstance(spec, train.Plan) else self.plan(spec, sets=sets, name=name, **values)
+        outcome = train.train(plan, self._listener, detach=detach)
+        return outcome.check() if must_succeed else outcome
+
+    def resume(self, run: str, *, detach: bool = False, must_succeed: bool = True) -> Outcome:
+        """Go on with a run that was cancelled, interrupted or failed, from its newest checkpoint; else as `train`."""
+        from trainserve.client import train
+
+        outcome = train.resume(train.resumable(run), self._listener, detach=detach)
+        return outcome.check() if must_succeed else outcome
+
+    def runs(self) -> list[Summary]:
+        """All runs, newest first."""
+        from trainserve.client import runs
+
+        return runs.summaries()
+
+    def status(self, run: str) -> RunStatus:
+        """One run: its numbers, conditions, events, pods and ranks."""
+        from trainserve.client import runs
+        from trainserve.local import rundir
+
+        return runs.status(rundir.open_run(run))
+
+    def wait(self, run: str, wanted: Wanted = "Succeeded", *, timeout_s: float | None = None) -> Summary:
+        """Block until the run is as wanted; Ended is any end.
+
+        Raises RunFailed when it has ended otherwise, TimedOut after `timeout_s` seconds.
+        """
+        from trainserve.client import waiting
+        from trainserve.local import rundir
+
+        return waiting.wait(rundir.open_run(run), wanted, timeout_s)
+
+    def logs(self, run: str, *, follow: bool = False, rank: int | None = None) -> Iterator[LogLine]:
+        """What the ranks wrote, each line once; with `follow` as they write it, until the run ends."""
+        from trainserve.client import logs
+        from trainserve.local import rundir
+
+        return logs.lines(rundir.open_run(run), follow=follow, rank=rank)
+
+    def events(self, run: str, *, follow: bool = False) -> Iterator[Event]:
+        """Steps, epochs, checkpoints and notices of rank 0 (observe/events.py); with `follow` until the run ends."""
+        from trainserve.client import logs
+        from trainserve.local import rundir
+
+        return logs.run_events(rundir.open_run(run), follow=follow)
+
+    def cancel(self, *runs: str, now: bool = False) -> list[Summary]:
+        """Stop runs after a checkpoint, or at once; everything is kept. Returns when no process of them is left."""
+        from trainserve.client import stop
+        from trainserve.client.runs import summary
+        from trainserve.local import rundir
+
+        found = [rundir.open_run(run) for run in dict.fromkeys(runs)]  # all of them, before any is stopped
+        stop.cancel(found, self._listener, now=now)
+        return [summary(run) for run in found]
+
+    def package(
+        self,
+        run: str | Path,
+        out: str | Path | None = None,
+        *,
+        name: str | None = None,
+        version: str = "1.0",
+        **values: Unpack[ServeValues],
+    ) -> Archive:
+        """A finished run, or the folder of a bundle, as a .mar for TorchServe; `out` is NAME.mar unless given."""
+        from trainserve.client import models
+        from trainserve.spec.flags import from_keywords
+
+        flags = from_keywords(values, "serve")
+        return models.package(run, Path(out) if out else None, name=name, version=version, flags=flags)
+
+    def serve(
+        self,
+        *models: str | Path,
+        name: str | None = None,
+        port: int | None = None,
+        grpc_port: int | None = None,
+        management_port: int | None = None,
+    ) -> AbstractContextManager[Served]:
+        """Serve runs or archives on 127.0.0.1 for the length of a `with` block, which begins when all are ready.
+
+        `name` is what `predict` finds the server by (the first model's unless given); ports are free ones.
+        """
+        from trainserve.client import serving
+
+        return serving.serving(
+            models, self._listener, name=name, port=port, grpc_port=grpc_port, management_port=management_port
+        )
+
+    def servers(self) -> list[ServerRecord]:
+        """Servers that run now, by name."""
+        from trainserve.serve.servers import running_servers
+
+        return running_servers()
+
+    def predict(
+        self,
+        server: str,
+        pictures: str | Path | Iterable[str | Path],
+        *,
+        model: str | None = None,
+        top: int | None = None,
+        grpc: bool = False,
+    ) -> list[Answer]:
+        """The classes of pictures, from a server by its name, a model's name or a URL; a folder is its pictures.
+
+        A picture that was refused has its error in its Answer.
+        """
+        from trainserve.client import serving
+
+        several = [pictures] if isinstance(pictures, str | Path) else pictures
+        paths = [Path(picture) for picture in several]
+        return serving.predict(server, paths, model=model, top=top, use_grpc=grpc)

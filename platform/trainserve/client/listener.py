@@ -1,0 +1,56 @@
+"""What a caller of the Client hears while a call goes on. Nothing here prints by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from trainserve.observe import words
+from trainserve.observe.events import Event
+
+
+class Listener:
+    """Hears nothing; override what you want to hear. Called in the thread that called the Client."""
+
+    def notice(self, text: str) -> None:
+        """One sentence for a person."""
+
+    def pictures_checked(self, done: int, total: int) -> None:
+        """So many of the pictures have been looked at; at times, and at the end."""
+
+    def following(self, run: str) -> None:
+        """The run's processes are started, and its events follow."""
+
+    def event(self, event: Event) -> None:
+        """One event of a run that is followed (observe/events.py)."""
+
+
+class Lines(Listener):
+    """Everything as plain lines: `Client(Lines(print))`."""
+
+    def __init__(
+        self, write: Callable[[str], object], *, step_every_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write = write
+        self._step_every_s = step_every_s
+        self._clock = clock
+        self._epochs = self._steps = 0
+        self._next_step = 0.0
+
+    def notice(self, text: str) -> None:
+        """One sentence."""
+        self._write(text)
+
+    def event(self, event: Event) -> None:
+        """One event; of the steps one every `step_every_s` seconds."""
+        if "epochs" in event:  # start and resume
+            self._epochs = event["epochs"]
+            self._steps = event["epochs"] * event.get("stepsPerEpoch", 0)
+        if event["kind"] == "step":
+            if self._clock() >= self._next_step:
+                self._next_step = self._clock() + self._step_every_s
+                self._write(words.step_line(event, self._epochs, self._steps))
+            return
+        line = words.event_line(event, self._epochs)
+        if line is not None:
+            self._write(line)

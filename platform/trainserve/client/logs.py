@@ -1,0 +1,76 @@
+"""What the ranks of a run wrote, line by line, and its events, as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainserve.errors import UserError
+from trainserve.local.rundir import RunDir
+from trainserve.observe import events
+from trainserve.observe.events import Event
+
+POLL_S = 0.2
+LONGEST_LINE = 1 << 20  # bytes; a longer one comes in parts, so that no log fills the memory
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of one pod, without its newline."""
+
+    pod: str  # `<pod>.g<N>`, N the gang's generation
+    text: str
+
+    def __str__(self) -> str:
+        return f"[{self.pod}] {self.text}"
+
+
+def lines(run: RunDir, *, follow: bool = False, rank: int | None = None) -> Iterator[LogLine]:
+    """What the ranks wrote, oldest generation first, a pod after the other; with `rank` only this rank's pods.
+
+    With `follow` it goes on with new lines as they come, and ends when the run does. Raises UserError for a run
+    without a log and a rank that it has not, EnvironmentProblem when the run's folder is removed meanwhile.
+    """
+    offsets: dict[Path, int] = {}
+    while True:
+        # Liveness is read before the files, so that nothing written before the end is missed.
+        alive = run.alive()
+        run.check_there()
+        files = run.log_files(rank)
+        if not files and not (follow and alive):
+            if rank is not None and run.log_files(None):
+                raise UserError(f"run {run.name!r} has no rank {rank}", hint=f"platform status {run.name}")
+            raise UserError(f"run {run.name!r} has no log yet: its state is {run.state()}")
+        for file in files:
+            for line, end in _lines_of(file, offsets.get(file, 0), whole=not alive):
+                offsets[file] = end
+                yield LogLine(file.parent.name, line)
+        if not (follow and alive):
+            return
+        time.sleep(POLL_S)
+
+
+def run_events(run: RunDir, *, follow: bool = False) -> Iterator[Event]:
+    """The run's events (observe/events.py) from its beginning; with `follow` until the run ends."""
+    offset = 0
+    while True:
+        alive = run.alive()
+        run.check_there()
+        found, offset = events.read(run.events_path, offset)
+        yield from found
+        if not (follow and alive):
+            return
+        time.sleep(POLL_S)
+
+
+def _lines_of(file: Path, offset: int, *, whole: bool) -> Iterator[tuple[str, int]]:
+    """Finished lines from byte `offset` on, each with the offset after it; the unfinished last one when `whole`."""
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        while data := stream.readline(LONGEST_LINE):
+            if not (data.endswith(b"\n") or whole or len(data) == LONGEST_LINE):
+                return
+            offset += len(data)
+            yield data.rstrip(b"\r\n").decode("utf-8", "replace"), offset

@@ -1,0 +1,107 @@
+"""Runs as data: one in a few numbers, one whole, all of them."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from trainserve.errors import PlatformError
+from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
+from trainserve.local import rundir
+from trainserve.local.rundir import RunDir
+from trainserve.observe import events
+from trainserve.observe.summary import Summary, summarize
+
+DAMAGED = "Damaged"  # a state that only a list has: elsewhere it is an error
+
+
+class PodRow(TypedDict):
+    """One pod of a run."""
+
+    pod: str
+    phase: str  # Kubernetes', or Terminating
+    exit: int | str  # code; "" while there is none
+    reason: str
+
+
+class EventRow(TypedDict):
+    """One Kubernetes Event of a run."""
+
+    since: str  # RFC 3339
+    type: str  # Normal or Warning
+    reason: str
+    object: str
+    count: int
+    message: str
+
+
+class RunStatus(Summary):
+    """One run, whole: what `platform status -o json` prints."""
+
+    folder: str
+    cause: str | None  # of the last failure
+    generation: int | None  # gang starts so far
+    conditions: list[dict[str, Any]]  # as the PyTorchJob has them
+    events: list[EventRow]
+    pods: list[PodRow]
+    ranks: list[dict[str, Any]]  # rank, local_rank, node, pid, pod; of what runs now
+
+
+def summary(run: RunDir) -> Summary:
+    """The run in a few numbers, as of now."""
+    return summarize(run.name, run.state(), run.job() or run.read_job(), events.ends(run.events_path))
+
+
+def summaries() -> list[Summary]:
+    """All runs on this machine, newest first. One that cannot be read is Damaged, with the reason as its message."""
+    return sorted((_readable(run) for run in rundir.all_runs()), key=lambda run: -(run["created"] or 0))
+
+
+def status(run: RunDir) -> RunStatus:
+    """One run, whole."""
+    job_status = (run.job() or {}).get("status", {})
+    told = sorted((_event(event) for event in run.objects(names.EVENT)), key=lambda event: event["since"])
+    return {
+        **summary(run),
+        "folder": str(run.path),
+        "cause": job_status.get("cause"),
+        "generation": job_status.get("generation"),
+        "conditions": job_status.get("conditions", []),
+        "events": told,
+        "pods": [_pod(pod) for pod in run.pods()],
+        "ranks": run.ranks(),
+    }
+
+
+def _readable(run: RunDir) -> Summary:
+    """One run that cannot be read is no reason not to show the others."""
+    try:
+        return summary(run)
+    except (PlatformError, OSError) as error:
+        damaged = summarize(run.name, DAMAGED, None, [])
+        damaged["message"] = error.message if isinstance(error, PlatformError) else str(error)
+        return damaged
+
+
+def _pod(pod: Manifest) -> PodRow:
+    status = pod.get("status", {})
+    state = ((status.get("containerStatuses") or [{}])[0]).get("state", {})
+    ended = state.get("terminated", {})
+    waiting = state.get("waiting", {})
+    return {
+        "pod": pod["metadata"]["name"],
+        "phase": "Terminating" if "deletionTimestamp" in pod["metadata"] else status.get("phase", "Pending"),
+        "exit": ended.get("exitCode", ""),
+        "reason": status.get("reason") or ended.get("reason") or waiting.get("reason") or "",
+    }
+
+
+def _event(event: Manifest) -> EventRow:
+    return {
+        "since": event.get("lastTimestamp") or event.get("eventTime") or "",
+        "type": event.get("type", ""),
+        "reason": event.get("reason", ""),
+        "object": event.get("involvedObject", {}).get("name", ""),
+        "count": event.get("count", 1),
+        "message": event.get("message", ""),
+    }

@@ -1,0 +1,106 @@
+"""Serve models on this machine, and ask a server for the classes of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainserve.client.listener import Listener
+from trainserve.client.models import archive_of
+from trainserve.errors import UserError
+from trainserve.serve import torchserve
+from trainserve.serve.answers import Answer, Prediction, predict_files
+from trainserve.serve.servers import Endpoint, find_server
+from trainserve.train.imagefolder import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is ready: every model has answered one of its golden pictures right."""
+
+    name: str  # what `predict` finds it by
+    url: str
+    grpc: str
+    models: dict[str, str]  # name -> version
+    log: Path
+    wait: Callable[[], None]  # blocks until the server ends by itself, which it should not: RunFailed
+
+    def url_of(self, model: str) -> str:
+        """Where a picture for this model is sent by POST."""
+        return f"{self.url}/predictions/{model}"
+
+
+@contextmanager
+def serving(
+    models: Sequence[str | Path],
+    listener: Listener,
+    *,
+    name: str | None,
+    port: int | None,
+    grpc_port: int | None,
+    management_port: int | None,
+) -> Iterator[Served]:
+    """Serve runs or archives with TorchServe until the block ends."""
+    archives = [torchserve.ModelRef(archive_of(model)) for model in models]
+    listener.notice(f"starting TorchServe with {', '.join(archive.path.name for archive in archives)}")
+    with torchserve.running(
+        archives, name=name, port=port, grpc_port=grpc_port, management_port=management_port
+    ) as server:
+        versions = {model: mar.version for model, mar in server.models.items()}
+        yield Served(server.name, server.rest_url, server.grpc_target, versions, server.log, server.wait)
+
+
+def predict(
+    server: str, pictures: Iterable[Path], *, model: str | None, top: int | None, use_grpc: bool
+) -> list[Answer]:
+    """The answer of each picture, in their order; a folder stands for the pictures in it.
+
+    A refused picture has its error in its Answer. Raises UserError for no such server or model, EnvironmentProblem
+    when the server does not answer.
+    """
+    files = list(expand(pictures))
+    endpoint = find_server(server)
+    wanted = endpoint.pick_model(model)
+    with _asking(endpoint, wanted, top, use_grpc=use_grpc) as ask:
+        return list(predict_files(ask, files))
+
+
+def expand(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files as they are; of a folder its pictures, also in folders below, sorted, hidden ones left out."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in SUFFIXES
+            and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
+        if not found:
+            raise UserError(f"{path}: no pictures in this folder", hint=f"pictures end in {', '.join(SUFFIXES)}")
+        yield from found
+
+
+@contextmanager
+def _asking(
+    endpoint: Endpoint, model: str, top: int | None, *, use_grpc: bool
+) -> Iterator[Callable[[bytes, str], Prediction]]:
+    if use_grpc or endpoint.rest_url is None:
+        from trainserve.serve.grpc_client import GrpcClient  # grpcio takes its time to import
+
+        if endpoint.grpc_target is None:
+            raise UserError(
+                f"{endpoint.rest_url}: its gRPC address is not known here",
+                hint="give it: grpc://HOST:PORT --model NAME",
+            )
+        with GrpcClient(endpoint.grpc_target, max_upload_mib=endpoint.max_upload_mib) as grpc:
+            yield lambda data, label: grpc.predict(data, model=model, top=top, label=label)
+    else:
+        from trainserve.serve.client import RestClient
+
+        with RestClient(endpoint.rest_url, max_upload_mib=endpoint.max_upload_mib) as rest:
+            yield lambda data, label: rest.predict(data, model=model, top=top, label=label)

@@ -219,3 +219,10 @@ def test_a_share_that_has_no_effect_is_said_only_where_somebody_gave_one(tmp_pat
     whole = Classifier.model_validate(written).model_dump(mode="json", by_alias=True)  # as a pod gets it
     notices = scan_for(Classifier.model_validate(whole)).notices
     assert any("has no effect" in notice for notice in notices) is said
+
+
+def test_a_notice_is_one_line_whatever_the_names(tmp_path):
+    pictures.write_classes(tmp_path, {"a": 2, "b": 2, ".c\nd": 0})
+    (tmp_path / "a" / "x\n\x1b[31my.txt").write_text("x")
+    [notice] = scan(tmp_path).notices
+    assert notice == (r"ignored 1 hidden or system folder (.c\nd), 1 file that is no picture (a/x\n\x1b[31my.txt)")

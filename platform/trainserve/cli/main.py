@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from trainserve import __version__, errors
 from trainserve.cli.output import silence
@@ -25,12 +27,16 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("trainserve.cli.list_runs", "List runs and what serves."),
     "status": ("trainserve.cli.status", "Show one run: state, progress, ranks, what happened."),
     "logs": ("trainserve.cli.logs", "Print what the ranks of a run wrote."),
+    "wait": ("trainserve.cli.wait", "Wait until a run has succeeded, or is otherwise as asked."),
     "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
+    "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
-    "data": ("trainserve.cli.data", "Get example data."),
+    "data": ("trainserve.cli.data", "Get example data, or check your own."),
+    "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
+    "completion": ("trainserve.cli.completion", "Print a script with which the shell completes names."),
 }
 
 
@@ -53,6 +59,8 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(VERBS[cmd_name][0])
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as __main__ has it until here
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         command = getattr(module, cmd_name.replace("-", "_") + "_command")
         assert isinstance(command, click.Command)
         return command
@@ -67,13 +75,19 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in VERBS:
+        if args and not args[0].startswith("-") and args[0] not in VERBS and not ctx.resilient_parsing:
             near = errors.nearest(args[0], VERBS)
             raise errors.UserError(
                 f"no such verb {args[0]!r}" + (f", did you mean {near!r}?" if near else ""),
                 hint="platform --help lists the verbs",
             )
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs with their line of help, without an import of any; after a dash, options."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(verb, help=line) for verb, (_, line) in VERBS.items() if verb.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Verbs"):
@@ -101,8 +115,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         code = errors.EXIT_INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        code = errors.EXIT_USER
+        code = report(of_the_words(error))
     except errors.PlatformError as error:
         code = report(error)
     except KeyboardInterrupt:
@@ -119,7 +132,32 @@ def main() -> None:
     except OSError as error:  # what could not be written is still in the buffer
         silence(sys.stdout)  # so that Python may empty it at its end
         code = code or report(of_the_machine(error))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the interpreter ends, too, Ctrl-C is no traceback
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def of_the_words(error: click.ClickException) -> errors.UserError:
+    """What click says of the words that were typed, in our form: where, what, the nearest that is known."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "platform"
+    message, near = error.format_message().rstrip("."), None
+    if isinstance(error, click.NoSuchOption):
+        known = [word for parameter in context.command.params for word in _spellings(parameter)] if context else []
+        near = errors.nearest(error.option_name, known)
+        message = f"no such option {error.option_name}"
+    elif isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
+        typed = _QUOTED.search(error.message)
+        near = errors.nearest(typed[1], map(str, error.param.type.choices)) if typed else None
+    guess = f", did you mean {near}?" if near else ""
+    return errors.UserError(f"{path}: {message[:1].lower()}{message[1:]}{guess}", hint=f"{path} --help")
+
+
+_QUOTED = re.compile(r"'(.*?)' is not one of")
+
+
+def _spellings(parameter: click.Parameter) -> list[str]:
+    return [*parameter.opts, *parameter.secondary_opts] if isinstance(parameter, click.Option) else []
 
 
 def of_the_machine(error: OSError) -> errors.EnvironmentProblem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import click
@@ -14,11 +14,13 @@ from trainserve.spec.load import allowed
 __all__ = ["flag_fields", "given", "spec_options"]
 
 
-def spec_options(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that adds the flags of `sections` to a click command; `given` reads their values."""
+def spec_options(*sections: str, without: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the flags of `sections`, but those in `without`, to a click command; `given` reads them."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for flag, (_, info) in reversed(flag_fields(sections).items()):
+            if flag in without:
+                continue
             if info.annotation is bool:
                 option = click.option(f"{flag}/--no-{flag[2:]}", _parameter(flag), default=None, help=_help(info))
             else:
@@ -49,7 +51,7 @@ def _metavar(info: FieldInfo) -> str:
     kinds: dict[Any, str] = {int: "N", float: "X", str: "TEXT", bool: ""}
     optional = type(None) in get_args(info.annotation)
     kind = next(k for k in get_args(info.annotation) if k is not type(None)) if optional else info.annotation
-    return {"path": "DIR"}.get(info.alias or "", kinds.get(kind, "LOW,HIGH"))
+    return {"path": "DIR", "weights": "imagenet|FILE|RUN"}.get(info.alias or "", kinds.get(kind, "LOW,HIGH"))
 
 
 def _help(info: FieldInfo) -> str:

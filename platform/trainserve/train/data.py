@@ -18,6 +18,7 @@ from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as F  # noqa: N812  (its usual name)
 
 from trainserve.spec.classifier import AugmentSpec
+from trainserve.train.folders import as_text
 from trainserve.train.imagefolder import Sample
 from trainserve.train.preprocess import PictureError, Preprocessing, decode, normalise, to_tensor
 
@@ -122,7 +123,7 @@ class Pictures(Dataset[Item]):
         except (PictureError, OSError) as error:
             size = self.preprocessing.image_size
             why = (isinstance(error, OSError) and error.strerror) or str(error)
-            return torch.zeros(3, size, size), IGNORED, f"{self.paths[index]}: {why}"
+            return torch.zeros(3, size, size), IGNORED, f"{as_text(self.paths[index])}: {why}"
         if self.augment is None:
             return to_tensor(image, self.preprocessing), self.labels[index], ""
         changed = augmented(image, self.augment, self.preprocessing.image_size, mix(self.seed, epoch, index))

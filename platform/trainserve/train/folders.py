@@ -66,12 +66,18 @@ class Passed:
         }
 
 
+def as_text(name: str) -> str:
+    r"""A name from the disk as text: bytes that are no UTF-8 become `\xff`, a line break becomes `\n`."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def _last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
 def _counted(names: Iterator[str] | list[str], one: str, many: str | None = None) -> str:
-    listed = list(names)
+    listed = [as_text(name) for name in names]
     if not listed:
         return ""
     shown = ", ".join(sorted(set(listed))[:3]) + (", ..." if len(set(listed)) > 3 else "")

@@ -19,6 +19,7 @@ from PIL import Image
 from trainserve.errors import DataError
 from trainserve.machine.files import write_json
 from trainserve.spec.classifier import DataSpec
+from trainserve.train.folders import as_text
 from trainserve.train.imagefolder import SHOWN, Listing, Sample
 from trainserve.train.preprocess import PictureError, Preprocessing, decode, open_picture
 
@@ -175,7 +176,7 @@ def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> Listi
         return listing
     total = len(listing.train) + len(listing.val)
     if not data.skip_bad:
-        shown = "\n".join(f"  {picture.path}: {picture.reason}" for picture in bad[:SHOWN])
+        shown = "\n".join(f"  {as_text(picture.path)}: {picture.reason}" for picture in bad[:SHOWN])
         more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         too_large = any("(maxPixels)" in picture.reason for picture in bad)
         raise DataError(
@@ -187,11 +188,12 @@ def vetted(listing: Listing, data: DataSpec, bad: Sequence[BadPicture]) -> Listi
     before, after = listing.counts(), kept.counts()
     emptied = [name for name in kept.classes if before[name][0] and not after[name][0]]
     if emptied:
+        classes = ", ".join(map(as_text, emptied[:SHOWN]))
         raise DataError(
-            f"without its unreadable pictures class {', '.join(emptied[:SHOWN])} has none left for training",
+            f"without its unreadable pictures class {classes} has none left for training",
             hint="repair some of them, or remove the class folder",
         )
-    names = ", ".join(picture.path for picture in bad[:3]) + (", ..." if len(bad) > 3 else "")
+    names = ", ".join(as_text(picture.path) for picture in bad[:3]) + (", ..." if len(bad) > 3 else "")
     notice = f"{len(bad)} picture{'s' * (len(bad) != 1)} skipped: {names}"
     return replace(kept, notices=(*kept.notices, notice))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from trainserve.errors import DataError
 from trainserve.spec.classifier import Classifier, DataSpec
 from trainserve.train.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  others read it here
-from trainserve.train.folders import Entry, Id, Passed, entries, ids, pictures
+from trainserve.train.folders import Entry, Id, Passed, as_text, entries, ids, pictures
 
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 SHOWN = 20
@@ -126,7 +126,7 @@ def survey(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_cla
         refusals += _differing(path, *parts)
         classes = sorted({name for part in parts for name in part.classes})
         train, val = (part.samples(classes, allow_empty_classes, refusals) for part in parts)
-        extra = (f"{path} has train/ and val/; not used: {', '.join(others)}",) if others else ()
+        extra = (f"{path} has train/ and val/; not used: {', '.join(map(as_text, others))}",) if others else ()
     else:
         refusals += _half_split(path, folders)
         passed = Passed()  # the folder is read again, below
@@ -206,12 +206,14 @@ class _Part:
         if len(self.classes) == 1:
             refusals.append(
                 DataError(
-                    f"{root} holds one class folder only ({self.classes[0]}); a classifier needs at least two",
+                    f"{root} holds one class folder only ({as_text(self.classes[0])}); a classifier needs at least two",
                     hint="give the folder above it if the other classes are there",
                 )
             )
         if empty and not allow_empty:
-            names = ", ".join(empty[:SHOWN]) + (f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else "")
+            names = ", ".join(map(as_text, empty[:SHOWN])) + (
+                f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+            )
             refusals.append(
                 DataError(
                     f"{root}: no picture in class folder{'s' * (len(empty) != 1)} {names}",
@@ -240,7 +242,7 @@ def _differing(path: Path, train: _Part, val: _Part) -> Iterator[DataError]:
     only_val = sorted(set(val.classes) - set(train.classes))
     if (only_train or only_val) and train.classes and val.classes:
         sides = [
-            f"only in {part}/: {', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''}"
+            f"only in {part}/: {', '.join(map(as_text, names[:SHOWN]))}{' ...' if len(names) > SHOWN else ''}"
             for part, names in (("train", only_train), ("val", only_val))
             if names
         ]

@@ -62,6 +62,7 @@ def test_flags_are_frozen() -> None:
         "--arch",
         "--stem",
         "--image-size",
+        "--weights",
         "--nodes",
         "--nproc-per-node",
         "--epochs",

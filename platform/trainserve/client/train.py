@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainserve.client import weights
 from trainserve.client.follow import Outcome, follow, outcome
 from trainserve.client.listener import Listener
 from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, not_installed
@@ -53,7 +54,7 @@ def plan(
         return generated[-1]
 
     source = Source("spec", document(spec)) if isinstance(spec, Classifier) else spec
-    return Plan(load(source, sets, flags, name_for=name_for), bool(generated))
+    return Plan(weights.settled(load(source, sets, flags, name_for=name_for)), bool(generated))
 
 
 def train(plan: Plan, listener: Listener, *, detach: bool) -> Outcome:

@@ -68,6 +68,10 @@ def _pod_spec(
         if output is not None:
             volumes.append({"name": "output", "hostPath": {"path": output}})
             mounts.append({"name": "output", "mountPath": output})
+            weights = classifier.spec.model.weights
+            if weights is not None and weights.startswith("/"):  # a file or a bundle's folder; only the Master reads it
+                volumes.append({"name": "weights", "hostPath": {"path": weights}})
+                mounts.append({"name": "weights", "mountPath": weights, "readOnly": True})
         container["volumeMounts"] = mounts
         spec["volumes"] = volumes
     return spec

@@ -45,6 +45,7 @@ from trainserve.train.loop import Outcome, fit
 from trainserve.train.predictions import predictions
 from trainserve.train.recipe import Recipe, golden_samples, resolve
 from trainserve.train.report import Report
+from trainserve.train.weights import RECORD
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ def package(recipe: Recipe, best: Checkpoint, outcome: Outcome, output: Path, re
         "spec": classifier.spec.model_dump(mode="json", by_alias=True),
         "metrics": best.metrics,
     }
+    if (output / RECORD).is_file():  # kept from the start of the run, whatever generation this is
+        lineage["weights"] = json.loads((output / RECORD).read_bytes())
     bundle = write_bundle(best, golden_samples(recipe.listing), output / "bundle", lineage)
     archive = output / f"{classifier.metadata.name}.mar"
     build_mar(bundle, archive, name=classifier.metadata.name, version="1.0", serve=classifier.spec.serve)

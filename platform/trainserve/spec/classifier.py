@@ -54,7 +54,10 @@ class DataSpec(Spec):
         False, description="Keep a class folder without pictures as a class; its index stays, the others' do not move."
     )
     max_pixels: int = Field(
-        178_956_970, ge=1, description="Largest picture accepted, in pixels (width x height); as Pillow sets it."
+        178_956_970,
+        ge=1,
+        json_schema_extra={"unit": "pixels"},
+        description="Largest picture accepted, in pixels (width x height); as Pillow sets it.",
     )
     check: Literal["auto", "full", "fast", "none"] = Field(
         "auto",
@@ -77,26 +80,58 @@ class ModelSpec(Spec):
         None,
         ge=8,
         le=1024,
+        json_schema_extra={"unit": "px"},
         description="Side of the square picture the network sees, in pixels. Default: 224, or for small pictures "
         "(median short side up to 64 px) their own size rounded up to a multiple of 8, at least 16.",
+    )
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="What training starts from: imagenet (torchvision's weights), a .safetensors or .pth file, a "
+        "bundle's folder, or on the command line a finished run. The last layer is kept where the classes are the "
+        "same; lr does not change by it, and 0.01 often suits better. Default: random weights.",
     )
 
 
 class TrainSpec(Spec):
     """How to train."""
 
-    nodes: int = Field(1, ge=1, le=1024, description="Number of nodes: one Master and nodes - 1 Workers.")
-    nproc_per_node: int = Field(1, ge=1, le=64, description="Training processes on each node (one a GPU).")
-    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training pictures.")
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        json_schema_extra={"unit": "nodes"},
+        description="Number of nodes: one Master and nodes - 1 Workers.",
+    )
+    nproc_per_node: int = Field(
+        1,
+        ge=1,
+        le=64,
+        json_schema_extra={"unit": "processes"},
+        description="Training processes on each node (one a GPU).",
+    )
+    epochs: int = Field(
+        10, ge=1, le=100_000, json_schema_extra={"unit": "epochs"}, description="Passes over the training pictures."
+    )
     batch_size: int = Field(
-        64, ge=1, description="Global batch: pictures a step over all processes. The share of a process is derived."
+        64,
+        ge=1,
+        json_schema_extra={"unit": "pictures a step"},
+        description="Global batch: pictures a step over all processes. The share of a process is derived.",
     )
     lr: float = Field(0.1, gt=0, le=100, description="Peak learning rate, for the global batch as given.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum of SGD; 0 is plain SGD.")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty; never on batch-norm and bias.")
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="Learning rate after the warm-up.")
-    warmup_epochs: float = Field(1.0, ge=0, description="Epochs of linear warm-up from near 0 to lr.")
-    step_epochs: int = Field(30, ge=1, description="With schedule step: lr is multiplied by 0.1 every so many epochs.")
+    warmup_epochs: float = Field(
+        1.0, ge=0, json_schema_extra={"unit": "epochs"}, description="Epochs of linear warm-up from near 0 to lr."
+    )
+    step_epochs: int = Field(
+        30,
+        ge=1,
+        json_schema_extra={"unit": "epochs"},
+        description="With schedule step: lr is multiplied by 0.1 every so many epochs.",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Cross entropy label smoothing.")
     amp: Literal["none", "bf16", "fp16"] = Field("none", description="Automatic mixed precision; fp16 needs a GPU.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where a GPU is visible, else cpu.")
@@ -105,11 +140,24 @@ class TrainSpec(Spec):
         None, ge=0, le=64, description="Loader processes of each training process. Default: from the cores available."
     )
     checkpoint_every_steps: int = Field(
-        0, ge=0, description="Checkpoint every so many steps beside each epoch's end; 0: at each epoch's end only."
+        0,
+        ge=0,
+        json_schema_extra={"unit": "steps"},
+        description="Checkpoint every so many steps beside each epoch's end; 0: at each epoch's end only.",
     )
-    keep_last: int = Field(2, ge=1, le=1000, description="Newest checkpoints kept; the best one is always kept too.")
-    backoff_limit: int = Field(3, ge=0, le=1000, description="Gang restarts before the run is Failed.")
-    deadline_seconds: int | None = Field(None, ge=1, description="Longest time the run may be active. Default: none.")
+    keep_last: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        json_schema_extra={"unit": "checkpoints"},
+        description="Newest checkpoints kept; the best one is always kept too.",
+    )
+    backoff_limit: int = Field(
+        3, ge=0, le=1000, json_schema_extra={"unit": "restarts"}, description="Gang restarts before the run is Failed."
+    )
+    deadline_seconds: int | None = Field(
+        None, ge=1, json_schema_extra={"unit": "s"}, description="Longest time the run may be active. Default: none."
+    )
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> TrainSpec:
@@ -122,13 +170,27 @@ class ServeSpec(Spec):
     """How to serve."""
 
     workers: int | None = Field(None, ge=1, le=256, description="Model workers. Default: the number of cores.")
-    batch_size: int = Field(1, ge=1, le=1024, description="Largest batch a worker takes at once.")
-    max_batch_delay_ms: int = Field(5, ge=1, le=60_000, description="Longest wait for a batch to fill, in ms.")
-    max_upload_mib: int = Field(16, ge=1, le=1024, description="Largest request body, in MiB.")
-    max_pixels: int = Field(
-        50_000_000, ge=1, description="Largest picture answered, in pixels; larger ones get 400 with the limit."
+    batch_size: int = Field(
+        1, ge=1, le=1024, json_schema_extra={"unit": "pictures"}, description="Largest batch a worker takes at once."
     )
-    top_k: int = Field(5, ge=1, description="Classes in an answer unless the request says; never more than exist.")
+    max_batch_delay_ms: int = Field(
+        5, ge=1, le=60_000, json_schema_extra={"unit": "ms"}, description="Longest wait for a batch to fill, in ms."
+    )
+    max_upload_mib: int = Field(
+        16, ge=1, le=1024, json_schema_extra={"unit": "MiB"}, description="Largest request body, in MiB."
+    )
+    max_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        json_schema_extra={"unit": "pixels"},
+        description="Largest picture answered, in pixels; larger ones get 400 with the limit.",
+    )
+    top_k: int = Field(
+        5,
+        ge=1,
+        json_schema_extra={"unit": "classes"},
+        description="Classes in an answer unless the request says; never more than exist.",
+    )
 
 
 class ClassifierSpec(Spec):

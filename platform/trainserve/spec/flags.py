@@ -42,14 +42,14 @@ def from_keywords(values: Mapping[str, Any], *sections: str) -> dict[str, tuple[
                 hint=f"known are {', '.join(known)}",
             )
         if value is not None:
-            plain = list(value) if isinstance(value, tuple) else str(value) if word == "data" else value
+            plain = list(value) if isinstance(value, tuple) else str(value) if word in ("data", "weights") else value
             result[known[word]] = (word, plain)
     return result
 
 
 def typed(dotted: str, value: Any, info: FieldInfo) -> Any:
     """A flag's text as the value that it means; what is no text already is one."""
-    if not isinstance(value, str) or info.annotation is str:
+    if not isinstance(value, str) or info.annotation in (str, str | None):
         return value
     parsed = scalar(value)
     if dotted.endswith("cropScale") and isinstance(parsed, str) and "," in parsed:

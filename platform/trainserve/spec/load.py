@@ -48,7 +48,7 @@ def load(
     values: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "Classifier", **source.values}
     origin: dict[FieldPath, str] = {}
     if isinstance(file, Path):
-        _anchor_data_path(values, file.parent)  # so that the file works from every folder
+        _anchor_paths(values, file.parent)  # so that the file works from every folder
     for text in sets:
         dotted, equals, value = text.partition("=")
         if not equals or not all(dotted.strip().split(".")):
@@ -60,7 +60,7 @@ def load(
         path = tuple(dotted.split("."))
         _put(values, path, value, flag)
         origin[path] = flag
-    _anchor_data_path(values, Path())
+    _anchor_paths(values, Path())
     if (
         name_for is not None
         and _at(values, "metadata", "name") is None
@@ -123,7 +123,7 @@ def allowed(info: FieldInfo) -> str:
     kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] if optional else []
     kind = kinds[0] if kinds else info.annotation
     if get_origin(kind) is Literal:
-        words = "one of " + ", ".join(str(value) for value in get_args(kind))
+        words = "one of " + ", ".join(str(value) or '""' for value in get_args(kind))
     elif get_origin(kind) is tuple:
         words = f"a list of {len(get_args(kind))} numbers"
     else:
@@ -234,8 +234,12 @@ def _at(values: Any, *path: str) -> Any:
     return values
 
 
-def _anchor_data_path(values: dict[str, Any], folder: Path) -> None:
-    """A relative data path becomes absolute: pods do not run where the command does."""
-    path = _at(values, "spec", "data", "path")
-    if isinstance(path, str) and path and "://" not in path:
-        _put(values, ("spec", "data", "path"), str((folder / Path(path).expanduser()).absolute()), "")
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Relative paths become absolute: pods do not run where the command does. A word alone may be a run's name."""
+    data, weights = ("spec", "data", "path"), ("spec", "model", "weights")
+    for field in (data, weights):
+        path = _at(values, *field)
+        if not isinstance(path, str) or not path or "://" in path:
+            continue
+        if field == data or "/" in path or path.endswith((".safetensors", ".pth", ".pt")):
+            _put(values, field, str((folder / Path(path).expanduser()).absolute()), "")

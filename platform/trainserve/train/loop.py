@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainserve.errors import DataError, RunFailed, SpecError
 from trainserve.train import checkpoint as checkpoints
-from trainserve.train import data
+from trainserve.train import data, weights
 from trainserve.train.agreement import Agreement, StopRequest, Verdict, agreed
 from trainserve.train.architecture import build
 from trainserve.train.data import Batch, Pictures
@@ -55,6 +55,8 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     trainer = Trainer(model, sgd(model, train), torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"))
     progress = restore(trainer, recipe, group, output, report.notice)
+    if not progress.step:
+        weights.begin(model, recipe, group, output, report.notice)
     _announce(recipe, group, progress, report)
     report.open_board(progress.step)
     parallel = _parallel(trainer, recipe, group)

@@ -40,7 +40,8 @@ def test_exit_code_is_the_first_failing_ranks(tmp_path: Path) -> None:
     source = HEAD + "sys.exit(65) if rank == 1 else time.sleep(60)"
     code, _ = finish(agent(tmp_path, source, {"PET_NPROC_PER_NODE": "3"}))
     assert code == 65
-    assert message(tmp_path) | {"time": 0} == {
+    assert message(tmp_path)["peakMib"] > 1
+    assert message(tmp_path) | {"time": 0, "peakMib": 0} == {
         "rank": 1,
         "exitCode": 65,
         "signal": None,
@@ -49,6 +50,7 @@ def test_exit_code_is_the_first_failing_ranks(tmp_path: Path) -> None:
         "message": "",
         "traceback": "",
         "oomKills": 0,
+        "peakMib": 0,
     }
 
 

@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -60,7 +61,7 @@ class Verbs(click.Group):
             return None
         module = importlib.import_module(VERBS[cmd_name][0])
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as __main__ has it until here
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupt)
         command = getattr(module, cmd_name.replace("-", "_") + "_command")
         assert isinstance(command, click.Command)
         return command
@@ -132,9 +133,22 @@ def main() -> None:
     except OSError as error:  # what could not be written is still in the buffer
         silence(sys.stdout)  # so that Python may empty it at its end
         code = code or report(of_the_machine(error))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) is interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the interpreter ends, too, Ctrl-C is no traceback
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt, but in the middle of an import, which may swallow that, the end at once.
+
+    Whatever a verb has started notices that it is gone, and ends too.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def of_the_words(error: click.ClickException) -> errors.UserError:

@@ -68,7 +68,7 @@ def run(program: Sequence[str], patience: Patience | None = None) -> int:
             return EXIT_OK
         oom_kills = max(0, (cgroup.oom_kills() or 0) - killed_before)
         log.error("%s", termination.cause(first, oom_kills))
-        termination.write(termination.encode(first, oom_kills))
+        termination.write(termination.encode(first, oom_kills, termination.peak_mib()))
         return first.code
 
 

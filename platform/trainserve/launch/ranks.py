@@ -68,6 +68,7 @@ def environment(
         ENV_ERROR_FILE: str(error_file),
     }
     env.setdefault(ENV_OMP_NUM_THREADS, str(threads))
+    env.setdefault("PYTHONFAULTHANDLER", "1")  # a crash in compiled code leaves the stack in the log
     return env
 
 

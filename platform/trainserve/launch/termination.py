@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainserve.errors import EXIT_DATA, EXIT_PEER_LOST, EXIT_SIGTERM, EXIT_USER
+from trainserve.errors import EXIT_DATA, EXIT_PEER_LOST, EXIT_SIGTERM, EXIT_STALLED, EXIT_USER
 from trainserve.kube.names import ENV_TERMINATION_LOG
 
 MAX_BYTES = 4096  # a kubelet cuts what is longer, and half a JSON document says nothing
@@ -67,11 +69,18 @@ def cause(what: Failure, oom_kills: int = 0) -> str:
         EXIT_DATA: "found the data wrong",
         EXIT_SIGTERM: "stopped on SIGTERM",
         EXIT_PEER_LOST: "lost contact with another rank",
+        EXIT_STALLED: "stalled",
     }.get(what.code, "failed")
     return f"{rank} {meaning} (exit code {what.code})"
 
 
-def encode(what: Failure, oom_kills: int = 0) -> str:
+def peak_mib() -> int:
+    """The largest resident size that any ended child of this process had, or a child of one it waited for; in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # there bytes, elsewhere KiB
+
+
+def encode(what: Failure, oom_kills: int = 0, peak_mib: int = 0) -> str:
     """The message as JSON of at most 4096 bytes: the traceback loses its beginning, then the message its end."""
     document: dict[str, Any] = {
         "rank": what.rank,
@@ -82,6 +91,7 @@ def encode(what: Failure, oom_kills: int = 0) -> str:
         "message": what.message[:MAX_BYTES],
         "traceback": what.traceback[-MAX_BYTES:],
         "oomKills": oom_kills,
+        "peakMib": peak_mib,
     }
     text = json.dumps(document)
     for field, keep_end in (("traceback", True), ("message", False)):

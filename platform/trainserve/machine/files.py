@@ -119,6 +119,16 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_end(path: Path, limit: int) -> str:
+    """The last `limit` bytes of a file as text; "" where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+            return file.read(limit).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk."""
     for path in sorted(folder.rglob("*")):

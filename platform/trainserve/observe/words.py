@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from trainserve.observe.events import Event
+
+UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_TIME = re.compile(r"(?:(?P<d>[0-9.]+)d)?(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m)?(?:(?P<s>[0-9.]+)s?)?")
+
+
+def seconds(text: str) -> float:
+    """`90s`, `5m`, `1h30m`, `7d` or `90`, in seconds: what `duration` prints, read back. Raises ValueError."""
+    match = _TIME.fullmatch(text.strip().lower())
+    if match is None or not any(match.groups()):
+        raise ValueError(f"{text!r} is no length of time")
+    return sum(float(number) * UNITS_S[unit] for unit, number in match.groupdict().items() if number)
 
 
 def duration(seconds: float | None) -> str:

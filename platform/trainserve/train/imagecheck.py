@@ -106,9 +106,10 @@ def fault(
     mode: Mode,
     max_pixels: int,
     data: bytes | None = None,
+    pixels: int | None = None,
     see: Callable[[Image.Image], None] | None = None,
 ) -> str | None:
-    """Why this picture cannot be used, None if it can. `data` is its bytes where somebody has read them already.
+    """Why this picture cannot be used, None if it can. `data` and `pixels` of its header: if known already.
 
     In mode full `see` is shown the decoded picture. Asked by training and by `platform data check` alike.
     """
@@ -118,7 +119,7 @@ def fault(
         else:
             data = path.read_bytes() if data is None else data
             numbers = Preprocessing.for_size(16, max_pixels)  # whole pictures matter here, not their size afterwards
-            with _large if _pixels(data) > LARGE_PIXELS else nullcontext():
+            with _large if (_pixels(data) if pixels is None else pixels) > LARGE_PIXELS else nullcontext():
                 image = decode(data, numbers)
             if see is not None:
                 see(image)

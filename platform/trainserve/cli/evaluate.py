@@ -1,0 +1,123 @@
+"""`platform evaluate`: how good a model is on labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from trainserve.cli.complete import runs_and_archives
+from trainserve.cli.output import columns, emit, output_option, percent, say
+from trainserve.cli.progress import Display
+from trainserve.errors import UserError
+
+if TYPE_CHECKING:
+    from trainserve.evaluate.measures import Measures
+
+ROWS = 20  # of classes in the table
+PAIRS = 10
+
+
+@click.command("evaluate", short_help="Measure a run, bundle, archive or server on labelled pictures.")
+@click.argument("model", metavar="RUN|BUNDLE|FILE.mar|URL|SERVER", shell_complete=runs_and_archives)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with one folder a class, or train/ and val/ with these. [default: what the model was trained with]",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "all"]),
+    help="Which part. [default: val where the folder has train/ and val/ or is the training's own, else all]",
+)
+@click.option("--batch-size", type=click.IntRange(1, 65536), help="Pictures at once, not for a server. [default: 64]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Not for a server. [default: auto]")
+@click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, counted.")
+@click.option("--ignore-unknown", is_flag=True, help="Leave out classes that the model does not know, counted.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Write it all, every picture too.")
+@output_option("table", "json", "yaml")
+def evaluate_command(
+    model: str,
+    data: Path | None,
+    split: Literal["train", "val", "all"] | None,
+    batch_size: int | None,
+    device: Literal["auto", "cpu", "cuda"] | None,
+    skip_bad: bool,
+    ignore_unknown: bool,
+    save: Path | None,
+    fmt: str,
+) -> int:
+    """Ask a model about every picture of a labelled folder, and measure its answers.
+
+    Without --data a run, bundle or archive is asked about its own validation pictures. Classes are matched by name. A
+    server is asked over REST, as any client asks it; pictures that it refuses are left out and counted.
+    """
+    from trainserve.client.evaluate import evaluate  # scikit-learn and torch take their time
+    from trainserve.evaluate.measures import measure
+    from trainserve.evaluate.results import document
+    from trainserve.machine.files import write_json
+
+    if save is not None:
+        check_target(save)
+    with Display() as display:
+        found = evaluate(
+            model, data, display, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,
+            ignore_unknown=ignore_unknown,
+        )  # fmt: skip
+    measures = measure(found)
+    if save is not None:
+        write_json(save, document(found, measures, whole=True))
+    emit(fmt, document(found, measures), table=lambda: _table(measures))
+    for picture, reason in found.skipped[:ROWS]:
+        say(f"left out: {picture}: {reason}")
+    if found.skipped:
+        say(f"{len(found.skipped)} of {len(found.skipped) + measures.pictures} pictures were left out")
+    return 0
+
+
+def check_target(file: Path) -> None:
+    """Raises UserError, before the work, for what cannot be written as a file."""
+    if file.exists() and not file.is_file():
+        raise UserError(f"--save {file}: a folder, pipe or device, not a file", hint="give a file such as result.json")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"--save {file}: there is no folder {file.parent}", hint="make it first")
+
+
+def _table(measures: Measures) -> str:
+    head = {
+        "pictures": str(measures.pictures),
+        "top-1": percent(measures.top1),
+        "top-5": percent(measures.top5),
+        "loss": f"{measures.loss:.4f}",
+        "ECE": percent(measures.ece),
+        "macro F1": percent(measures.macro.f1),
+    }
+    worst_first = sorted((item for item in measures.classes if item.support), key=lambda item: item.f1)
+    rows = [
+        {
+            "class": item.name,
+            "pictures": str(item.support),
+            "precision": percent(item.precision),
+            "recall": percent(item.recall),
+            "F1": percent(item.f1),
+        }
+        for item in worst_first[:ROWS]
+    ]
+    parts = [columns([head]), columns(rows)]
+    if len(worst_first) > ROWS:
+        parts[-1] += f"\nand {len(worst_first) - ROWS} better classes (-o json has all)"
+    pairs = [
+        {
+            "class": pair.actual,
+            "taken for": pair.predicted,
+            "pictures": str(pair.count),
+            "share": percent(pair.share),
+        }
+        for pair in measures.confused[:PAIRS]
+    ]
+    if pairs:
+        parts.append(columns(pairs))
+    if len(measures.confused) > PAIRS:
+        parts[-1] += f"\nand {len(measures.confused) - PAIRS} rarer pairs (-o json has all)"
+    return "\n\n".join(parts)

@@ -49,6 +49,9 @@ STOP_GRACE_S = 120
 # The same for a gang that has lost a rank: it cannot agree on a checkpoint any more, and ranks that wait for the lost
 # one in a collective would hold back the restart until they are killed.
 BROKEN_GANG_GRACE_S = 30
+# The same for a run on this machine that its user stops: whoever waits for it waits half a minute at most. Where the
+# step and the checkpoint take longer, the checkpoint before counts.
+CANCEL_GRACE_S = 20
 
 REPLICA_MASTER = "Master"
 REPLICA_WORKER = "Worker"
@@ -91,6 +94,7 @@ ENV_WAIT_FOR = "TRAINSERVE_WAIT_FOR"  # "<host>:<port>", in our init container o
 ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; in a pod /dev/termination-log
 ENV_LIFELINE_FD = "TRAINSERVE_LIFELINE_FD"  # read end of a pipe; its end of file means: the supervisor is gone, die
 ENV_HOST_NODES = "TRAINSERVE_HOST_NODES"  # set by the local kubelet: nodes of the job that share this machine's cores
+ENV_HEARTBEAT = "TRAINSERVE_HEARTBEAT"  # of a rank, set by its agent: the file that its sign of life is in
 ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
 
 ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it

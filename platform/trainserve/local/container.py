@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -100,8 +101,9 @@ class Container:
 
     def _ask(self, what: bytes) -> None:
         if self._shim is not None and self._shim.stdin is not None and self._shim.returncode is None:
-            with contextlib.suppress(ConnectionError):  # it has just ended
+            with contextlib.suppress(ConnectionError, ProcessLookupError):  # it has just ended
                 self._shim.stdin.write(what)
+                self._shim.send_signal(signal.SIGCONT)  # a shim that somebody stopped would not read it
 
     async def _next_report(self) -> dict[str, Any]:
         line = await self._report.readline()

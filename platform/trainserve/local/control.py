@@ -1,7 +1,7 @@
 """How a command reaches the supervisor of a run: a unix socket, one line of JSON a request, one line an answer.
 
     {"verb": "get"}                          -> {"job": {...}, "pods": [...], "ranks": [...]}
-    {"verb": "suspend", "reason": "..."}     -> {"job": {...}}
+    {"verb": "suspend", "reason": "..."}     -> {"job": {...}}; with "graceSeconds" it kills what is left by then
 
 An answer is {"ok": true, "result": ...} or {"ok": false, "error": "...", "hint": "..." | null}.
 """
@@ -80,14 +80,14 @@ async def _answer(verbs: dict[str, Handler], line: bytes) -> dict[str, Any]:
         return {"ok": False, "error": f"{verb}: {error}", "hint": None}
 
 
-def request(run: RunDir, verb: str, **args: Any) -> Any:
+def request(run: RunDir, verb: str, *, timeout_s: float = TIMEOUT_S, **args: Any) -> Any:
     """Ask the run's supervisor. Raises EnvironmentProblem when nobody answers, UserError when it says no."""
     path = run.supervisor().get("socket")
     try:
         if not path:
             raise FileNotFoundError(2, "there is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(TIMEOUT_S)
+            client.settimeout(timeout_s)
             client.connect(path)
             client.sendall(json.dumps({"verb": verb, **args}).encode() + b"\n")
             with client.makefile("rb") as answers:
@@ -97,7 +97,7 @@ def request(run: RunDir, verb: str, **args: Any) -> Any:
     except OSError as error:
         raise EnvironmentProblem(
             f"nobody answers for run {run.name!r}: {error.strerror or error}",
-            hint=f"platform status {run.name} shows its state; platform train --resume {run.name} goes on with it",
+            hint=f"platform status {run.name} shows its state; platform resume {run.name} goes on with it",
         ) from error
     answer = json.loads(line)
     if not answer["ok"]:

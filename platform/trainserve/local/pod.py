@@ -14,6 +14,7 @@ from trainserve.kube.names import REASON_DEADLINE
 from trainserve.local.container import Container
 from trainserve.local.podspec import CONTAINER_CANNOT_RUN, CannotRun, Process
 from trainserve.local.podstatus import CRASH_LOOP, ContainerState, Ended, phase, pod_status
+from trainserve.machine import clock
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Pod:
         self._initialized = False
         self._running: list[Container] = []
         self._started = time.time()
+        self._began = clock.elapsed()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reason = self._message = ""
@@ -161,7 +163,7 @@ class Pod:
                 await self._stop(lambda: float(self.manifest["metadata"].get("deletionGracePeriodSeconds", 0)))
                 return
             limit = spec.get("activeDeadlineSeconds")
-            left = None if limit is None else self._started + limit - time.time()
+            left = None if limit is None else self._began + limit - clock.elapsed()
             if left is not None and left <= 0:
                 self._reason = REASON_DEADLINE
                 self._message = f"the pod was active for longer than its deadline of {limit} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from trainserve.errors import EnvironmentProblem, UserError, nearest
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.machine import locks
-from trainserve.machine.files import scratch_folder, sync_folder, sync_tree, write_json, write_text
+from trainserve.machine.files import remove_folder, scratch_folder, sync_folder, sync_tree, write_json, write_text
 from trainserve.machine.home import home
+from trainserve.machine.processes import Identity, boot_id
 
 SCHEME = "local://"
 MAX_NAME = 54  # so that `<name>-worker-N` stays a DNS label, as metadata.name of a Classifier
+
+OBJECTS = "objects.json"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
@@ -37,10 +41,11 @@ class Damaged(EnvironmentProblem):
     """A file of a run's folder does not say what we wrote there: the disk, or somebody's hand."""
 
     def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(
-            f"{path} is damaged: {reason}",
-            hint="what the run has made is in its folder output; go on under another --name",
-        )
+        name = path.parent.name
+        hint = f"platform resume {name} goes on from its newest checkpoint"
+        if path.name != OBJECTS:
+            hint = "what the run has made is in its folder output; go on under another --name"
+        super().__init__(f"{path} is damaged: {reason}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class RunDir:
 
     @property
     def objects_path(self) -> Path:
-        return self.path / "objects.json"
+        return self.path / OBJECTS
 
     @property
     def supervisor_path(self) -> Path:
@@ -83,6 +88,10 @@ class RunDir:
     @property
     def supervisor_log(self) -> Path:
         return self.path / "supervisor.log"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "lock"
 
     @property
     def pods_path(self) -> Path:
@@ -108,21 +117,38 @@ class RunDir:
     def lock(self) -> int:
         """Take the lock that a run's one supervisor holds; returns the file descriptor that holds it until closed.
 
-        Raises UserError when another one has it.
+        Raises UserError when another one has it, EnvironmentProblem when the folder is gone.
         """
-        lock = locks.take(self.path / "lock")
+        try:
+            lock = locks.take(self.lock_path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.check_there()
+            raise
         if lock is None:
             raise UserError(f"run {self.name!r} is going on", hint=f"platform status {self.name}")
+        if not self.holds(lock):  # the folder was removed, or another has its name, since the file was opened
+            os.close(lock)
+            raise self._gone()
         return lock
+
+    def holds(self, lock: int) -> bool:
+        """Whether `lock` is (still) this folder's: False once the folder or its lock file was removed or replaced."""
+        try:
+            return os.path.samestat(os.fstat(lock), self.lock_path.stat())
+        except OSError as error:
+            return error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}  # others say nothing about it
 
     def alive(self) -> bool:
         """Whether a supervisor holds the lock. The kernel releases it when that dies, however that happens."""
-        return locks.is_held(self.path / "lock")
+        return locks.is_held(self.lock_path)
 
     def check_there(self) -> None:
         """Raises EnvironmentProblem when somebody has removed the folder since it was opened."""
         if not self.path.is_dir():
-            raise EnvironmentProblem(f"run {self.name!r} is no longer there: {self.path} was removed")
+            raise self._gone()
+
+    def _gone(self) -> EnvironmentProblem:
+        return EnvironmentProblem(f"run {self.name!r} is no longer there: {self.path} was removed")
 
     def supervisor(self) -> dict[str, Any]:
         """Pid and socket of the last supervisor, and how it ended if it failed; {} when there was none."""
@@ -131,6 +157,23 @@ class RunDir:
         except Damaged:
             return {}  # it only says how to reach a supervisor; the next one writes it anew
         return found if isinstance(found, dict) else {}
+
+    def supervisor_process(self) -> Identity | None:
+        """The last supervisor's process, told apart from a later one with its pid; None where it is not known."""
+        return Identity.from_dict(self.supervisor())
+
+    def why_interrupted(self) -> str:
+        """What ended the last supervisor of an interrupted run, in words."""
+        found = self.supervisor()
+        ended = found.get("ended")
+        if isinstance(ended, dict) and ended.get("message"):
+            return f"its supervisor ended: {ended['message']}"
+        process = Identity.from_dict(found)
+        if process is None:
+            return "it has not begun"
+        if process.boot != boot_id():
+            return "the machine was restarted while it ran"
+        return "its supervisor was killed"
 
     def objects(self, kind: names.Kind) -> list[Manifest]:
         """All objects of a kind in the last snapshot."""
@@ -148,8 +191,35 @@ class RunDir:
 
     def pods(self) -> list[Manifest]:
         """The run's pods, Master first."""
-        pods = self.objects(names.POD)
+        alive = self.alive()
+        pods = [pod if alive else _lost(pod) for pod in self.objects(names.POD)]
         return sorted(pods, key=lambda pod: _pod_order(pod["metadata"]["name"]))
+
+    def remove_remains(self) -> None:
+        """Remove what a rank wrote into a folder that had just been removed: it is no run any more.
+
+        Nothing happens to a folder that has a job, a spec or a lock: that is a run, perhaps a new one of the same name.
+        """
+        if not any(path.exists() for path in (self.job_path, self.spec_path, self.lock_path)):
+            with contextlib.suppress(FileNotFoundError):
+                remove_folder(self.path)
+
+    def last_generation(self) -> int:
+        """The newest generation that has left a pod's folder; 0 where there is none."""
+        matches = [_POD_FOLDER.fullmatch(path.name) for path in self.pods_path.glob("*.g*")]
+        return max((int(match["generation"]) for match in matches if match), default=0)
+
+    def set_damaged_aside(self) -> bool:
+        """Give a damaged snapshot another name, so that a resume begins a new job on the checkpoints that there are.
+
+        Call it with the run's lock. False where nothing is damaged.
+        """
+        try:
+            self.objects(names.PYTORCHJOB)
+        except Damaged:
+            self.objects_path.rename(self.path / f"{OBJECTS}.damaged")
+            return True
+        return False
 
     def state(self) -> str:
         """Pending, Created, Running, Restarting, Succeeded, Failed, Suspended or Interrupted."""
@@ -268,6 +338,14 @@ def _numbered(word: str) -> Iterator[str]:
     while True:
         yield f"{word}-{number}"
         number += 1
+
+
+def _lost(pod: Manifest) -> Manifest:
+    """A pod as it is once nobody is left who runs it: a snapshot may still say that it runs."""
+    status = pod.get("status", {})
+    if status.get("phase") in {"Succeeded", "Failed"}:
+        return pod
+    return {**pod, "status": {**status, "phase": "Unknown", "reason": names.REASON_NODE_LOST}}
 
 
 def _read_json(path: Path) -> Any:

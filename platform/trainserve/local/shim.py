@@ -77,6 +77,7 @@ def _serve(report: int, wakeup: int, child: int) -> None:
                 _kill_all(report, child)
                 return
             os.kill(child, signal.SIGTERM)
+            os.kill(child, signal.SIGCONT)  # one that is stopped would not see it
 
 
 def _reap(report: int, child: int) -> bool:

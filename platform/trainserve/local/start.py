@@ -28,6 +28,8 @@ def start(run: RunDir, *, resume: bool = False, detach: bool = False) -> int:
     """
     lock = run.lock()
     try:
+        if resume:
+            run.set_damaged_aside()
         if resume and run.state() == names.SUCCEEDED:
             raise UserError(f"run {run.name!r} has succeeded: there is nothing to resume")
         process = _spawn(run, lock, resume=resume, detach=detach)

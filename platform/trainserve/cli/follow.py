@@ -6,7 +6,7 @@ import time
 
 from trainserve.cli.output import duration, emit, percent, say
 from trainserve.client.follow import Outcome
-from trainserve.errors import EXIT_INTERRUPTED
+from trainserve.errors import EXIT_HANGUP, EXIT_INTERRUPTED
 from trainserve.kube import names
 from trainserve.observe.summary import Summary
 
@@ -36,7 +36,7 @@ def closing(outcome: Outcome, fmt: str) -> int:
             if outcome.cause and outcome.cause not in result["message"]:
                 say(f"cause: {outcome.cause}")
             say(f"next:\n  platform logs {name}\n  platform status {name}")
-        case _ if outcome.code != EXIT_INTERRUPTED:  # else it goes on stopping, as was said
+        case _ if outcome.code not in (EXIT_INTERRUPTED, EXIT_HANGUP):  # else it goes on stopping, as was said
             say(f"{name}: {outcome.state}")
     return outcome.code
 

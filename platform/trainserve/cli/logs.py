@@ -7,7 +7,8 @@ import click
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import say
 from trainserve.client.client import Client
-from trainserve.errors import EXIT_INTERRUPTED
+from trainserve.client.follow import Outcome
+from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK
 from trainserve.local import rundir
 
 
@@ -18,14 +19,23 @@ from trainserve.local import rundir
 def logs_command(run: str, follow: bool, rank: int | None) -> int:
     """Print what the ranks of a run wrote, each line with its pod. Ends by itself when the run ends.
 
-    Exit status: 0 whatever became of the run, 130 Ctrl-C, which stops following and not the run.
+    Exit status: 0; with -f that of the run, as of `platform train`; 130 Ctrl-C, which stops following and not the run.
     """
+    client = Client()
     try:
-        for line in Client().logs(run, follow=follow, rank=rank):
+        for line in client.logs(run, follow=follow, rank=rank):
             click.echo(str(line))
+        return told_end(client.outcome(run)) if follow else EXIT_OK
     except KeyboardInterrupt:
         found = rundir.open_run(run)
         if found.alive():
             say(f"{found.name} goes on:\n  platform status {found.name}\n  platform cancel {found.name}")
         return EXIT_INTERRUPTED
-    return 0
+
+
+def told_end(outcome: Outcome) -> int:
+    """Of a followed run that did not end well, how it ended: what its ranks wrote may not say so."""
+    if outcome.code:
+        reason = outcome.cause or outcome.supervisor_failed or outcome.summary["message"]
+        say(f"{outcome.name}: {outcome.state}: {reason}")
+    return outcome.code

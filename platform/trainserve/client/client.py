@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainserve.client.logs import LogLine
     from trainserve.client.models import Archive
     from trainserve.client.runs import RunStatus
-    from trainserve.client.serving import Served
+    from trainserve.client.serving import Engine, Served
     from trainserve.client.train import Plan
     from trainserve.client.values import ServeValues, TrainValues
     from trainserve.client.waiting import Wanted
@@ -106,6 +106,13 @@ class Client:
 
         return runs.status(rundir.open_run(run))
 
+    def outcome(self, run: str) -> Outcome:
+        """How a run ended, with the exit code that this means; call it when the run has ended."""
+        from trainserve.client import follow
+        from trainserve.local import rundir
+
+        return follow.outcome(rundir.open_run(run))
+
     def wait(self, run: str, wanted: Wanted = "Succeeded", *, timeout_s: float | None = None) -> Summary:
         """Block until the run is as wanted; Ended is any end.
 
@@ -163,15 +170,23 @@ class Client:
         port: int | None = None,
         grpc_port: int | None = None,
         management_port: int | None = None,
+        engine: Engine = "torchserve",
     ) -> AbstractContextManager[Served]:
         """Serve runs or archives on 127.0.0.1 for the length of a `with` block, which begins when all are ready.
 
-        `name` is what `predict` finds the server by (the first model's unless given); ports are free ones.
+        `name` is what `predict` finds the server by (the first model's unless given); ports are free ones. The engine
+        `native` (FastAPI, with a page for people) has neither gRPC nor a management port.
         """
         from trainserve.client import serving
 
         return serving.serving(
-            models, self._listener, name=name, port=port, grpc_port=grpc_port, management_port=management_port
+            models,
+            self._listener,
+            name=name,
+            port=port,
+            grpc_port=grpc_port,
+            management_port=management_port,
+            engine=engine,
         )
 
     def servers(self) -> list[ServerRecord]:

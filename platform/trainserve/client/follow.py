@@ -103,13 +103,15 @@ def _stopped(run: RunDir, listener: Listener, interrupt: KeyboardInterrupt) -> O
     asked = False
     for presses in (1, 2, 3):
         try:
-            if presses == 1 and not hangup:
-                listener.notice("stopping after a checkpoint (Ctrl-C again: do not wait)")
+            if presses == 1:
+                again = "the terminal was closed" if hangup else "Ctrl-C again: do not wait"
+                listener.notice(f"stopping after a checkpoint ({again})")
             if not asked:  # a second Ctrl-C may come before the first has been passed on
                 stop.suspend(run, names.SUSPEND_BY_HANGUP if hangup else names.SUSPEND_BY_INTERRUPT)
                 asked = True
-            if hangup:
-                return outcome(run, code=EXIT_HANGUP)  # nobody looks any more, and whoever closed it may not wait
+            if hangup:  # whoever closed the terminal may not wait for us
+                listener.notice(f"{run.name} goes on stopping in the background; then:\n  platform resume {run.name}")
+                return outcome(run, code=EXIT_HANGUP)
             while run.alive():
                 time.sleep(POLL_S)
             return outcome(run)

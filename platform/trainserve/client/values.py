@@ -23,6 +23,7 @@ class TrainValues(TypedDict, total=False):
     arch: Arch | None
     stem: Literal["auto", "imagenet", "small"] | None
     image_size: int | None
+    weights: str | Path | None
     nodes: int | None
     nproc_per_node: int | None
     epochs: int | None

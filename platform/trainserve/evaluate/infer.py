@@ -68,8 +68,9 @@ def network(bundle: Bundle, device: Device = "auto") -> Network:
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     code = _module(bundle.path / PREPROCESS)
     architecture = _module(bundle.path / ARCHITECTURE)
-    model: nn.Module = architecture.build(description.arch, len(description.classes), description.stem)
-    model.load_state_dict(load_file(bundle.path / WEIGHTS), strict=True)
+    with torch.device("meta"):  # without memory and random weights, which would only be replaced
+        model: nn.Module = architecture.build(description.arch, len(description.classes), description.stem)
+    model.load_state_dict(load_file(bundle.path / WEIGHTS), strict=True, assign=True)
     preprocessing = code.Preprocessing.from_dict(description.preprocessing)
 
     def tensor(data: bytes) -> torch.Tensor:

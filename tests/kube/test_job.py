@@ -5,7 +5,6 @@ import json
 import pytest
 
 from support.golden import check_golden, golden_input
-from trainserve.client import stop
 from trainserve.kube import names
 from trainserve.kube.job import training_job
 from trainserve.launch.agent import Patience
@@ -72,7 +71,7 @@ def test_a_stopped_pod_has_time_for_a_step_and_a_checkpoint(case: str) -> None:
     for replica in job["spec"]["pytorchReplicaSpecs"].values():
         assert replica["template"]["spec"]["terminationGracePeriodSeconds"] == names.STOP_GRACE_S
     assert Patience().checkpoint_s == names.STOP_GRACE_S
-    assert stop.WAIT_S > names.STOP_GRACE_S > names.BROKEN_GANG_GRACE_S
+    assert names.STOP_GRACE_S > names.BROKEN_GANG_GRACE_S > names.CANCEL_GRACE_S
 
 
 def test_each_process_chooses_its_own_network_interface() -> None:

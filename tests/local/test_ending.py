@@ -83,8 +83,7 @@ def test_a_stopped_rank_and_a_stopped_shim_end() -> None:
     assert [what for what, *_ in told(run)].count("stop") == 2
 
 
-def test_a_frozen_supervisor_is_killed_and_the_run_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "ANSWER_S", 0.5)
+def test_a_frozen_supervisor_is_killed_and_the_run_goes_on_from_there() -> None:
     run, supervisor, pids = going("stuck", SLEEP_ONCE, nodes=2)
     os.kill(supervisor, signal.SIGSTOP)
     assert ending.stop(run, names.SUSPEND_BY_USER) is False
@@ -96,8 +95,15 @@ def test_a_frozen_supervisor_is_killed_and_the_run_goes_on_from_there(monkeypatc
     assert ended(run) == "Succeeded"
 
 
-def test_everything_stopped_at_once_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "ANSWER_S", 0.5)
+def test_a_supervisor_that_cannot_be_reached_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "ANSWER_S", 0.3)
+    run, supervisor, pids = going("silent")
+    Path(run.supervisor()["socket"]).unlink()  # somebody has emptied /tmp
+    assert ending.stop(run, names.SUSPEND_BY_USER) is False
+    assert nothing_left(run, [supervisor, *pids])
+
+
+def test_everything_stopped_at_once_ends_too() -> None:
     run, supervisor, pids = going("ice")
     shim = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
     for pid in (supervisor, shim, *pids):

@@ -34,6 +34,7 @@ def cancel_command(runs: tuple[str, ...], now: bool, fmt: str) -> int:
     emit(fmt, document, table=lambda: "", names=[result["name"] for result in results])
     for result in results:
         if result["state"] not in (names.SUCCEEDED, names.FAILED):
-            step = result["checkpointStep"] if now else result["step"]
-            say(f"{result['name']} is stopped at step {step or 0}; resume it:\n  platform resume {result['name']}")
+            step = result["checkpointStep"]
+            kept = "there is no checkpoint yet" if step is None else f"the checkpoint of step {step} is kept"
+            say(f"{result['name']} is stopped; {kept}. Resume it:\n  platform resume {result['name']}")
     return 0

@@ -49,7 +49,11 @@ class RunStatus(Summary):
 
 def summary(run: RunDir) -> Summary:
     """The run in a few numbers, as of now."""
-    return summarize(run.name, run.state(), run.job() or run.read_job(), events.ends(run.events_path))
+    state = run.state()
+    found = summarize(run.name, state, run.job() or run.read_job(), events.ends(run.events_path))
+    if state == names.INTERRUPTED:
+        found["message"] = run.why_interrupted()  # the newest condition says that it runs
+    return found
 
 
 def summaries() -> list[Summary]:

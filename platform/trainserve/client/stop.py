@@ -6,36 +6,25 @@ import time
 from collections.abc import Sequence
 
 from trainserve.client.listener import Listener
-from trainserve.errors import EnvironmentProblem
+from trainserve.errors import PlatformError
 from trainserve.kube import names
-from trainserve.local import control
+from trainserve.local import ending
 from trainserve.local.rundir import RunDir
 
 POLL_S = 0.1
-ANSWER_S = 10.0  # a supervisor listens within a second of taking its lock
-WAIT_S = names.STOP_GRACE_S + 30.0  # until the pods are killed, and what then has to end
 
 
-def suspend(run: RunDir, reason: str, *, grace_s: int | None = None) -> None:
+def suspend(run: RunDir, reason: str, *, grace_s: float | None = None) -> bool:
     """Ask the run's supervisor to checkpoint and stop. Nothing to do when it has just ended by itself.
 
-    `grace_s` is how long its processes may take, 0 is not at all; None is the supervisor's own choice.
+    `grace_s` is how long its processes may take, 0 is not at all; None is names.CANCEL_GRACE_S. A supervisor that does
+    not answer is killed, and with it every process of the run: False when it had to be.
     """
-    give_up = time.monotonic() + ANSWER_S
-    while run.alive():
-        try:
-            grace = {} if grace_s is None else {"graceSeconds": grace_s}
-            control.request(run, "suspend", reason=reason, **grace)
-        except EnvironmentProblem:  # it holds the lock, and is about to listen or to end
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(POLL_S)
-        else:
-            return
+    return ending.stop(run, reason, grace_s=grace_s)
 
 
 def cancel(runs: Sequence[RunDir], listener: Listener, *, now: bool = False) -> None:
-    """Stop runs, all at a time, and wait until no process of them is left.
+    """Stop runs, all at a time, and wait until no process of them is left: half a minute at most.
 
     Raises EnvironmentProblem, after the others are stopped, for those that cannot be.
     """
@@ -46,16 +35,38 @@ def cancel(runs: Sequence[RunDir], listener: Listener, *, now: bool = False) -> 
             going.append(run)
         else:
             listener.notice(f"{run.name} is not running: {state}")
+            _sweep(run, listener)
     for run in going:
         how = "at once; the newest checkpoint stays" if now else "after a checkpoint (Ctrl-C: do not wait)"
         listener.notice(f"stopping {run.name} {how}")
-        suspend(run, names.SUSPEND_BY_USER, grace_s=0 if now else None)
-    give_up = time.monotonic() + WAIT_S
-    while going := [run for run in going if run.alive()]:
-        if time.monotonic() > give_up:
-            left = ", ".join(run.name for run in going)
-            raise EnvironmentProblem(
-                f"{left}: not stopped after {WAIT_S:.0f} s",
-                hint=f"platform status {going[0].name} shows its processes; platform cancel --now kills them",
-            )
+        if not suspend(run, names.SUSPEND_BY_USER, grace_s=0 if now else None):
+            listener.notice(f"the supervisor of {run.name} did not answer: it was killed; the newest checkpoint stays")
+    _wait([run for run in going if run.alive()], listener, ending.SLACK_S if now else ending.CANCEL_S)
+
+
+def _wait(going: Sequence[RunDir], listener: Listener, patience_s: float) -> None:
+    """Until all are gone; what is not after `patience_s` is killed together with its supervisor."""
+    waiting = list(going)
+    give_up = time.monotonic() + patience_s
+    while waiting and time.monotonic() < give_up:
         time.sleep(POLL_S)
+        waiting = [run for run in waiting if run.alive()]
+    problems: list[PlatformError] = []
+    for run in waiting:
+        listener.notice(f"{run.name} is still there after {patience_s:.0f} s: its supervisor is killed")
+        try:
+            ending.kill(run, f"it did not end within {patience_s:.0f} s, and was killed to stop the run")
+        except PlatformError as problem:
+            problems.append(problem)
+    for run in going:
+        if run not in waiting:
+            _sweep(run, listener)
+    if problems:
+        raise problems[0]
+
+
+def _sweep(run: RunDir, listener: Listener) -> None:
+    """Nothing of a run without supervisor should be left; what is, somebody has cut off or stopped."""
+    found = ending.sweep(run)
+    if found:
+        listener.notice(f"{run.name}: killed {found} processes that were left of it")

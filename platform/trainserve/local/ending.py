@@ -18,6 +18,8 @@ from trainserve.machine.processes import state_of
 
 POLL_S = 0.05
 ANSWER_S = 6.0  # a supervisor answers within milliseconds, on a busy machine within a second or two
+ONE_TRY_S = 1.5  # then it is looked at again; to be asked twice does it no harm
+STOPPED = ("T", "t")  # by SIGSTOP, or by a debugger: it answers nobody
 KILL_S = 5.0  # for the kernel to end processes that were killed
 SLACK_S = 3.0  # what ends after SIGKILL, and the last snapshot
 CANCEL_S = names.CANCEL_GRACE_S + SLACK_S  # until everything is gone, when somebody answers
@@ -27,16 +29,17 @@ def ask(run: RunDir, reason: str, *, grace_s: float | None = None) -> bool:
     """Ask the run's supervisor to checkpoint and stop; True when it answered or has just ended by itself.
 
     `grace_s` is how long its processes may take, 0 is not at all; None is names.CANCEL_GRACE_S. False after ANSWER_S:
-    it is frozen, or the machine hardly moves.
+    the machine hardly moves; at once where it is stopped.
     """
     grace = {} if grace_s is None else {"graceSeconds": grace_s}
+    supervisor = run.supervisor_process()
     give_up = time.monotonic() + ANSWER_S
     while run.alive():
         left = give_up - time.monotonic()
-        if left <= 0:
+        if left <= 0 or (supervisor and state_of(supervisor.pid) in STOPPED and supervisor.is_running()):
             return False
         try:
-            control.request(run, "suspend", timeout_s=left, reason=reason, **grace)
+            control.request(run, "suspend", timeout_s=min(left, ONE_TRY_S), reason=reason, **grace)
         except EnvironmentProblem:
             time.sleep(POLL_S)  # it holds the lock, and is about to listen or to end
         else:

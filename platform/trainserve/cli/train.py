@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from trainserve.cli.complete import run_names, settings
 from trainserve.cli.output import emit, output_option, to_yaml
 from trainserve.cli.resume import begin, resume_run
 from trainserve.cli.spec_flags import given, spec_options
@@ -16,9 +17,18 @@ from trainserve.errors import UserError
 
 @click.command("train", short_help="Train a ResNet on a folder of labelled pictures.")
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file; - is stdin.")
-@click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="Set any field, e.g. serve.topK=3. Repeats.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    shell_complete=settings,
+    help="Set any field, e.g. serve.topK=3. Repeats.",
+)
 @click.option("--name", help="Name of the run. [default: from the data folder, numbered if taken]")
-@click.option("--resume", metavar="RUN", help="Go on with a run: the same as `platform resume RUN`.")
+@click.option(
+    "--resume", metavar="RUN", shell_complete=run_names, help="Go on with a run: the same as `platform resume RUN`."
+)
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on in the background.")
 @click.option("--dry-run", is_flag=True, help="Print the very objects that would be created, and change nothing.")
 @output_option("table", "json", "yaml", "name")

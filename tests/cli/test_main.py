@@ -82,6 +82,7 @@ def test_flags_are_frozen() -> None:
         "--keep-last",
         "--backoff-limit",
         "--deadline-seconds",
+        "--stall-seconds",
     ]
 
 

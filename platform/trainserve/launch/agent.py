@@ -22,6 +22,7 @@ from trainserve.kube.names import ENV_POD_DIR, STOP_GRACE_S
 from trainserve.launch import layout, lifeline, ranks, termination
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
+from trainserve.launch.watchdog import POLL_S, Watchdog
 from trainserve.machine import cgroup
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ def run(program: Sequence[str], patience: Patience | None = None) -> int:
     home = os.environ.get(ENV_POD_DIR)
     with tempfile.TemporaryDirectory(prefix="trainserve-agent-", dir=home) as scratch, _wakeups() as wakeup:
         running = ranks.start(place, program, os.environ, threads=place.threads(cores), scratch=Path(scratch))
-        outcome = _wait(running, wakeup, patience or Patience())
+        watchdog = Watchdog(running)
+        outcome = _wait(running, wakeup, patience or Patience(), watchdog)
+        watchdog.close()
         ranks.drain(running)
         first = termination.first(outcome.own, outcome.asked)
         if first is None:
@@ -72,8 +75,8 @@ def run(program: Sequence[str], patience: Patience | None = None) -> int:
         return first.code
 
 
-def _wait(running: Sequence[Rank], wakeup: _Wakeups, patience: Patience) -> _Outcome:
-    """Until every rank has ended: forward signals, and bring the others down once one has failed."""
+def _wait(running: Sequence[Rank], wakeup: _Wakeups, patience: Patience, watchdog: Watchdog) -> _Outcome:
+    """Until every rank has ended: forward signals, and bring the others down once one has failed or hangs."""
     outcome = _Outcome()
     alive = list(running)
     forwarded = False
@@ -88,7 +91,15 @@ def _wait(running: Sequence[Rank], wakeup: _Wakeups, patience: Patience) -> _Out
             kill_at = float("inf")
             log.error("rank %s did not end: SIGKILL", ", ".join(str(rank.rank) for rank in alive))
             _signal(alive, signal.SIGKILL)
-        for number in wakeup.wait(min(term_at if not asked else kill_at, kill_at) - now):
+        watching = not (forwarded or asked)
+        stalled = watchdog.look() if watching else None
+        if stalled is not None:
+            log.error("rank %d hangs: all ranks of this node are ended", stalled.rank)
+            outcome.own.append(stalled)
+            asked = True
+            _signal(alive, signal.SIGKILL)
+        until = min(term_at if not asked else kill_at, kill_at) - now
+        for number in wakeup.wait(min(until, POLL_S) if watching else until):
             forwarded = True
             term_at = kill_at = float("inf")  # somebody outside decides from here on
             _signal(alive, number)

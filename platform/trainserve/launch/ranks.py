@@ -13,6 +13,7 @@ from typing import IO
 
 from trainserve.kube.names import (
     ENV_ERROR_FILE,
+    ENV_HEARTBEAT,
     ENV_MASTER_ADDR,
     ENV_MASTER_PORT,
     ENV_OMP_NUM_THREADS,
@@ -23,6 +24,7 @@ from trainserve.kube.names import (
 from trainserve.launch import lifeline
 from trainserve.launch.layout import Layout
 from trainserve.machine.files import write_json
+from trainserve.observe import heartbeat
 
 JOIN_S = 2.0  # longest wait for the last lines of a rank whose own children still hold its output
 
@@ -36,6 +38,7 @@ class Rank:
     process: subprocess.Popen[bytes]
     error_file: Path
     pump: threading.Thread | None = None
+    heartbeat: Path | None = None
 
 
 def command(program: Sequence[str]) -> list[str]:
@@ -79,15 +82,20 @@ def start(place: Layout, program: Sequence[str], base: Mapping[str, str], *, thr
     for local_rank in range(place.procs):
         rank = place.rank(local_rank)
         error_file = scratch / f"rank-{rank}.error.json"
+        beat = scratch / f"rank-{rank}.heartbeat"
+        heartbeat.create(beat)
         process = subprocess.Popen(
             command(program),
-            env=environment(place, local_rank, base, threads=threads, error_file=error_file),
+            env={
+                **environment(place, local_rank, base, threads=threads, error_file=error_file),
+                ENV_HEARTBEAT: str(beat),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if place.procs > 1 else None,
             stderr=subprocess.STDOUT if place.procs > 1 else None,
             pass_fds=() if fd is None else (fd,),
         )
-        ranks.append(Rank(rank, local_rank, process, error_file, _pump(rank, process.stdout)))
+        ranks.append(Rank(rank, local_rank, process, error_file, _pump(rank, process.stdout), beat))
     record(place, ranks)
     return ranks
 

@@ -29,8 +29,16 @@ from trainserve.errors import (
     PlatformError,
     SpecError,
 )
-from trainserve.kube.names import ENV_ERROR_FILE, ENV_JOB, ENV_JOB_UID, ENV_OMP_NUM_THREADS, ENV_OUTPUT, ENV_SPEC
+from trainserve.kube.names import (
+    ENV_ERROR_FILE,
+    ENV_JOB,
+    ENV_JOB_UID,
+    ENV_OMP_NUM_THREADS,
+    ENV_OUTPUT,
+    ENV_SPEC,
+)
 from trainserve.launch import lifeline
+from trainserve.launch.pulse import open_pulse
 from trainserve.machine import cgroup
 from trainserve.machine.files import write_text
 from trainserve.spec.classifier import Classifier
@@ -38,7 +46,7 @@ from trainserve.train import checkpoint as checkpoints
 from trainserve.train import imagecheck, imagefolder
 from trainserve.train.agreement import StopRequest
 from trainserve.train.checkpoint import Checkpoint
-from trainserve.train.distributed import Group, check_same, is_peer_lost, join
+from trainserve.train.distributed import Group, check_same, is_peer_lost, join, peer_timeout_s
 from trainserve.train.imagecheck import BadPicture
 from trainserve.train.imagefolder import Listing
 from trainserve.train.loop import Outcome, fit
@@ -81,7 +89,9 @@ def run() -> int:
     """Train as TRAINSERVE_SPEC says; on rank 0, leave the bundle and the archive in TRAINSERVE_OUTPUT."""
     classifier = read_spec(os.environ.get(ENV_SPEC, ""))
     output = Path(os.environ.get(ENV_OUTPUT, "output")).absolute()
-    group = join(classifier.spec.train.device)
+    stall_s = classifier.spec.train.stall_seconds
+    pulse = open_pulse(stall_s=stall_s, peer_s=peer_timeout_s(os.environ, stall_s))
+    group = join(classifier.spec.train.device, stall_s=stall_s)
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
@@ -90,7 +100,7 @@ def run() -> int:
     recipe = prepare(classifier, listing, group)
     stop = StopRequest()
     stop.install()
-    outcome = fit(recipe, group, output, report, stop, cores=cores)
+    outcome = fit(recipe, group, output, report, stop, cores=cores, pulse=pulse)
     stop.uninstall()
     if outcome.skipped:
         report.notice(f"{outcome.skipped} times a picture was skipped that could no longer be read")

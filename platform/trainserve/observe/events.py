@@ -8,6 +8,7 @@ line counts.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -61,9 +62,14 @@ def encode(event: Event) -> str:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Whole lines from byte `offset` on, and the offset to go on from. A missing file has no events."""
+    """Whole lines from byte `offset` on, and the offset to go on from. A missing file has no events.
+
+    A file that is shorter than `offset` is a new one, made after somebody removed the old: it is read from its start.
+    """
     try:
         with path.open("rb") as file:
+            if offset > os.fstat(file.fileno()).st_size:
+                offset = 0
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:

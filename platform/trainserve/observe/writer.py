@@ -22,8 +22,7 @@ class EventWriter:
         self, path: Path, now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = _open(path)
         self._now = now  # for stamps only: it may be set back
         self._monotonic = monotonic
         self._next_step = -math.inf
@@ -35,6 +34,10 @@ class EventWriter:
         """Append one event, stamped with the time. Raises EnvironmentProblem (disk full)."""
         line = encode(cast(Event, {"time": self._now(), "kind": kind, **fields})).encode()
         try:
+            if os.fstat(self._descriptor).st_nlink == 0:  # somebody has removed the file: nobody would see the line
+                fresh = _open(self._path)
+                os.close(self._descriptor)
+                self._descriptor = fresh
             written = os.write(self._descriptor, line)
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
@@ -54,3 +57,8 @@ class EventWriter:
     def close(self) -> None:
         os.fsync(self._descriptor)
         os.close(self._descriptor)
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -158,6 +158,19 @@ class TrainSpec(Spec):
     deadline_seconds: int | None = Field(
         None, ge=1, json_schema_extra={"unit": "s"}, description="Longest time the run may be active. Default: none."
     )
+    stall_seconds: int | None = Field(
+        None,
+        json_schema_extra={"unit": "s"},
+        description="Longest time without a training step, at least 1: then the stacks of all ranks are logged and the "
+        "gang is restarted. Default: 20 times the median step, at least 60. A large number, 1000000, turns it off.",
+    )
+
+    @field_validator("stall_seconds")
+    @classmethod
+    def _stall_is_positive(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError(f"{value} is not allowed; allowed: an integer >= 1; a large number, 1000000, turns it off")
+        return value
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> TrainSpec:

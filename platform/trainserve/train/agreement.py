@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trainserve.observe.heartbeat import Pulse
 from trainserve.train.data import Batch
 from trainserve.train.distributed import Group
 
@@ -50,8 +51,9 @@ class Verdict:
 class Agreement:
     """`post` at every step, `result` before the next `post`; the same calls in the same order on all ranks."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, pulse: Pulse | None = None) -> None:
         self._group = group
+        self.pulse = pulse or Pulse()
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def post(self, stop: bool, loss: float) -> None:
@@ -69,7 +71,9 @@ class Agreement:
         work, tensor = self._pending
         self._pending = None
         if work is not None:
+            self.pulse.waits()
             work.wait()
+            self.pulse.works()
         stop, loss = tensor.tolist()
         return Verdict(stop > 0, loss / self._group.world_size)
 
@@ -86,6 +90,7 @@ def agreed(batches: Iterable[Batch], rounds: int, agreement: Agreement, stop: St
         if batch is not None:
             yield batch
         agreement.post(stop.requested, 0.0)
+        agreement.pulse.beat("a validation")
         if not left:
             return
         batch = next(iterator, None)

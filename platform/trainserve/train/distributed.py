@@ -34,8 +34,8 @@ from trainserve.kube.names import (
     ENV_RANK,
     ENV_WORLD_SIZE,
 )
+from trainserve.observe.heartbeat import PEER_TIMEOUT_S
 
-TIMEOUT_S = 600.0  # longest wait for a peer that is there but silent; a dead one shows at once
 READ_S = 10.0  # longest that rank 0 waits for the others to have read an exchange, in case it is about to exit
 
 
@@ -101,16 +101,24 @@ class Group:
             dist.destroy_process_group()
 
 
-def join(device: str, env: Mapping[str, str] | None = None) -> Group:
+def peer_timeout_s(env: Mapping[str, str], stall_s: float | None = None) -> float:
+    """The longest wait for a silent peer, in seconds: as the environment says, else 600, or more where a step may take
+    longer than that: the agent of a rank that hangs (launch/watchdog.py) is to find it before the others give up.
+    """
+    given = env.get(ENV_PEER_TIMEOUT)
+    return float(given) if given else max(PEER_TIMEOUT_S, 2 * (stall_s or 0.0))
+
+
+def join(device: str, env: Mapping[str, str] | None = None, *, stall_s: float | None = None) -> Group:
     """Meet the other ranks at MASTER_ADDR:MASTER_PORT and choose devices: "auto", "cpu" or "cuda".
 
     Raises EnvironmentProblem for a taken port, SpecError for "cuda" without enough GPUs, PeerLost when they do not
-    come within TRAINSERVE_PEER_TIMEOUT_S (default 600).
+    come within `peer_timeout_s`.
     """
     env = os.environ if env is None else env
     rank, world_size = int(env.get(ENV_RANK, "0")), int(env.get(ENV_WORLD_SIZE, "1"))
     group = Group(rank, world_size)
-    timeout = timedelta(seconds=float(env.get(ENV_PEER_TIMEOUT, TIMEOUT_S)))
+    timeout = timedelta(seconds=peer_timeout_s(env, stall_s))
     if world_size > 1:
         group.store = _store(env, rank, timeout)
     here = {"machine": _machine(), "gpus": _visible_gpus() if device != "cpu" else []}

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812  (its usual name)
 from torch.nn.parallel import DistributedDataParallel
 
 from trainserve.errors import DataError, RunFailed, SpecError
+from trainserve.observe.heartbeat import Pulse
 from trainserve.train import checkpoint as checkpoints
 from trainserve.train import data, weights
 from trainserve.train.agreement import Agreement, StopRequest, Verdict, agreed
@@ -40,8 +41,17 @@ class Outcome:
     skipped: int = 0  # pictures that turned unreadable after the check, over all ranks
 
 
-def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRequest, *, cores: int) -> Outcome:
-    """Train. Only rank 0 touches `output`.
+def fit(
+    recipe: Recipe,
+    group: Group,
+    output: Path,
+    report: Report,
+    stop: StopRequest,
+    *,
+    cores: int,
+    pulse: Pulse | None = None,
+) -> Outcome:
+    """Train. Only rank 0 touches `output`. `pulse` tells the node's agent that this rank gets on, or what it waits for.
 
     Raises RunFailed when the loss is no number, DataError for a picture that turned unreadable, SpecError for a
     checkpoint that does not fit, EnvironmentProblem for a full disk, RuntimeError of torch when a peer is lost.
@@ -60,13 +70,17 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
     _announce(recipe, group, progress, report)
     report.open_board(progress.step)
     parallel = _parallel(trainer, recipe, group)
-    agreement = Agreement(group)
+    pulse = pulse or Pulse()
+    agreement = Agreement(group, pulse)
     order, train_batches, val_batches = _loaders(recipe, group, cores)
     skipped, loss_before = 0, torch.zeros(())
 
     def save() -> None:
         # Synchronisation point: rank 0's batch-norm statistics are the ones that count, and all have reached this step.
+        pulse.expect("a checkpoint")  # on all ranks: those that write nothing soon wait for the one that does
+        pulse.waits()
         sums = group.summed(progress.sums.values)
+        pulse.works()
         _refuse_nan(float(sums[0]), progress.step, recipe)  # weights of a bad step are never saved
         if group.is_first:
             taken = snapshot(trainer, recipe, progress, sums, progress.seconds + time.monotonic() - begun)
@@ -92,6 +106,7 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
             order.epoch, order.first_step = divmod(progress.step, recipe.steps_per_epoch)
             model.train()
             report.steps_begin(progress.step)
+            pulse.expect("the first pictures")  # loader processes start; on a GPU kernels are chosen, too
             for batch in train_batches:
                 verdict = agreement.result()  # of the last step: it has arrived while this batch was prepared
                 if verdict is not None:
@@ -118,6 +133,7 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
                 )
                 loss = losses.sum() / labels.ne(data.IGNORED).sum().clamp(min=1)
                 trainer.optimizer.zero_grad(set_to_none=True)
+                pulse.waits()
                 trainer.scaler.scale(loss).backward()  # Synchronisation point: gradients are averaged over ranks
                 trainer.scaler.step(trainer.optimizer)
                 trainer.scaler.update()
@@ -125,6 +141,8 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
                 progress.sums.add(logits, labels, losses)
                 agreement.post(stop.requested, (loss if device.type == "cpu" else loss_before).item())
                 loss_before = loss.detach()
+                pulse.step(progress.step)
+            pulse.expect("the end of an epoch")
             verdict = agreement.result()
             if verdict is not None:
                 tell(verdict)
@@ -133,8 +151,11 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
             if verdict is not None and verdict.stop:
                 return ended(finished=False)
         # Synchronisation point: every rank measures its share of the validation pictures with rank 0's statistics.
+        pulse.expect("a validation")
+        pulse.waits()
         for buffer in model.buffers():
             group.broadcast(buffer)
+        pulse.works()
         val_begun = time.monotonic()
         rounds = data.val_rounds(len(recipe.listing.val), val_batch(recipe), group.world_size)
         sums, unread = evaluate(model, agreed(val_batches, rounds, agreement, stop), device, train.amp, recipe)
@@ -142,8 +163,11 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
         verdict = agreement.result()
         if verdict is None:  # all left the validation at the same batch
             return ended(finished=False)
+        pulse.expect("the end of a validation")
+        pulse.waits()
         val_loss, top1, top5 = Sums(group.summed(sums.values)).means()
         train_loss, _, _ = Sums(group.summed(progress.sums.values)).means()
+        pulse.works()
         _refuse_nan(train_loss + val_loss, progress.step, recipe)
         report.val_took(time.monotonic() - val_begun)
         progress.validated, progress.sums = True, Sums()
@@ -158,6 +182,7 @@ def fit(recipe: Recipe, group: Group, output: Path, report: Report, stop: StopRe
             )  # fmt: skip
         if verdict.stop and progress.step < recipe.total_steps:
             return ended(finished=False)
+    pulse.rest()  # what follows, predictions and packaging, has no steps
     return ended(finished=True)
 
 

@@ -255,8 +255,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "library-broken",
         says(
-            r"ImportError: (?P<what>.*(\.so\S*: |undefined symbol|cannot open shared object|wrong ELF class|GLIBC\w* |not found|"
-            r"cannot allocate memory in static TLS).*)|(?P<numpy>compiled (using|against) NumPy 1|"
+            r"ImportError: (?P<what>.*(\.so\S*: |undefined symbol|cannot open shared object|wrong ELF class|"
+            r"GLIBC\w* |not found|cannot allocate memory in static TLS).*)|(?P<numpy>compiled (using|against) NumPy 1|"
             r"numpy\.dtype size changed|numpy.core.multiarray failed to import|API version 0x)"
         ),
         lambda s: f"a library that {s.who} needs does not fit: {s.found.get('what') or told(s)}",

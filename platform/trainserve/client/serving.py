@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from trainserve.client.listener import Listener
 from trainserve.client.models import archive_of
 from trainserve.errors import UserError
-from trainserve.serve import torchserve
 from trainserve.serve.answers import Answer, Prediction, predict_files
+from trainserve.serve.archives import ModelRef
 from trainserve.serve.servers import Endpoint, find_server
 from trainserve.train.imagefolder import SUFFIXES
+
+Engine = Literal["torchserve", "native"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,10 @@ class Served:
 
     name: str  # what `predict` finds it by
     url: str
-    grpc: str
+    grpc: str  # empty where the engine has no gRPC
     models: dict[str, str]  # name -> version
     log: Path
+    engine: str
     wait: Callable[[], None]  # blocks until the server ends by itself, which it should not: RunFailed
 
     def url_of(self, model: str) -> str:
@@ -41,15 +45,30 @@ def serving(
     port: int | None,
     grpc_port: int | None,
     management_port: int | None,
+    engine: Engine,
 ) -> Iterator[Served]:
-    """Serve runs or archives with TorchServe until the block ends."""
-    archives = [torchserve.ModelRef(archive_of(model)) for model in models]
-    listener.notice(f"starting TorchServe with {', '.join(archive.path.name for archive in archives)}")
-    with torchserve.running(
-        archives, name=name, port=port, grpc_port=grpc_port, management_port=management_port
-    ) as server:
+    """Serve runs or archives until the block ends. Raises UserError for a port that the engine does not have."""
+    archives = [ModelRef(archive_of(model)) for model in models]
+    words = {"torchserve": "TorchServe", "native": "the native engine"}[engine]
+    starting = f"starting {words} with {', '.join(archive.path.name for archive in archives)}"
+    running: AbstractContextManager[torchserve.Server | native.Server]
+    if engine == "native":
+        for flag, given in (("--grpc-port", grpc_port), ("--management-port", management_port)):
+            if given is not None:
+                raise UserError(f"{flag} {given}: the native engine has no such port", hint=f"leave {flag} out")
+        from trainserve.serve.native import engine as native
+
+        running = native.running(archives, name=name, port=port)
+    else:
+        from trainserve.serve import torchserve
+
+        running = torchserve.running(
+            archives, name=name, port=port, grpc_port=grpc_port, management_port=management_port
+        )
+    listener.notice(starting)
+    with running as server:
         versions = {model: mar.version for model, mar in server.models.items()}
-        yield Served(server.name, server.rest_url, server.grpc_target, versions, server.log, server.wait)
+        yield Served(server.name, server.rest_url, server.grpc_target, versions, server.log, engine, server.wait)
 
 
 def predict(
@@ -92,12 +111,7 @@ def _asking(
     if use_grpc or endpoint.rest_url is None:
         from trainserve.serve.grpc_client import GrpcClient  # grpcio takes its time to import
 
-        if endpoint.grpc_target is None:
-            raise UserError(
-                f"{endpoint.rest_url}: its gRPC address is not known here",
-                hint="give it: grpc://HOST:PORT --model NAME",
-            )
-        with GrpcClient(endpoint.grpc_target, max_upload_mib=endpoint.max_upload_mib) as grpc:
+        with GrpcClient(endpoint.need_grpc(), max_upload_mib=endpoint.max_upload_mib) as grpc:
             yield lambda data, label: grpc.predict(data, model=model, top=top, label=label)
     else:
         from trainserve.serve.client import RestClient

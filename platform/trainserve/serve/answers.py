@@ -82,6 +82,8 @@ def refusal(code: int, body: bytes, *, label: str, model: str) -> PlatformError:
         return UserError(f"no model {model!r} there: {message}")
     if code == 413:
         return UserError(f"{label}: too large: {message or 'more than the server accepts'}")
+    if code in {408, 429}:  # not this picture's fault
+        return EnvironmentProblem(f"model {model} could not answer (status {code}): {message}", hint="try again later")
     if 400 <= code < 500:
         return UserError(f"{label}: refused: {message or f'status {code}'}")
     reason = "it is out of memory or its worker died" if code == 507 else message or "no reason given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +13,8 @@ from trainserve.machine.ports import LOOPBACK_HOSTS
 from trainserve.serve.answers import Prediction, check_size, parse_answer, refusal
 
 TIMEOUT_S = 60.0
+RETRIES = 5
+LONGEST_RETRY_S = 5
 
 
 class RestClient:
@@ -38,7 +41,7 @@ class RestClient:
         if top is not None:
             headers["top"] = str(top)  # TorchServe hands headers to the model, but no query string
         try:
-            response = self._http.post(self.url + path, content=picture, headers=headers)
+            response = self._post(self.url + path, picture, headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise EnvironmentProblem(
                 f"no server answers at {self.url}: {error}", hint="start one with `platform serve`"
@@ -52,6 +55,16 @@ class RestClient:
         if response.status_code != 200:
             raise refusal(response.status_code, response.content, label=label, model=model)
         return parse_answer(response.content, label=label, model=model)
+
+    def _post(self, url: str, picture: bytes, headers: dict[str, str]) -> httpx.Response:
+        """Ask again, a few times, where the server says when: it is busy, or a model is being started again."""
+        for _ in range(RETRIES):
+            response = self._http.post(url, content=picture, headers=headers)
+            wait = response.headers.get("retry-after", "")
+            if response.status_code not in {429, 503} or not (wait.isascii() and wait.isdigit()):
+                return response
+            time.sleep(min(int(wait), LONGEST_RETRY_S))
+        return self._http.post(url, content=picture, headers=headers)
 
     def _cut_off(self, size: int, label: str, error: Exception) -> Exception:
         """TorchServe resets the connection on a body far above its limit, sometimes before its 413 is read."""

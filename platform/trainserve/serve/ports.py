@@ -24,6 +24,21 @@ class Ports:
     grpc_management: int
 
 
+def port_number(flag: str, port: int) -> int:
+    """`port`, if it is one. Raises UserError."""
+    if not 1 <= port <= 65_535:
+        raise UserError(f"{flag} {port}: a port is a number from 1 to 65535")
+    return port
+
+
+def in_use(flag: str, port: int, problem: str) -> EnvironmentProblem:
+    """What to say of a given port that cannot be listened on."""
+    return EnvironmentProblem(
+        f"{flag} {port}: port {port} on {LOOPBACK} {problem}",
+        hint=f"choose another, or leave {flag} out for a free one",
+    )
+
+
 @contextmanager
 def chosen_ports(given: Mapping[str, int | None]) -> Iterator[Ports]:
     """The given ports (keys of FLAGS) and free ones for the rest, reserved until the block ends.
@@ -36,16 +51,12 @@ def chosen_ports(given: Mapping[str, int | None]) -> Iterator[Ports]:
         if port is None:
             continue
         flag = FLAGS[name]
-        if not 1 <= port <= 65_535:
-            raise UserError(f"{flag} {port}: a port is a number from 1 to 65535")
+        port_number(flag, port)
         if port in chosen.values():
             raise UserError(f"{flag} {port}: this port is given twice")
         problem = bind_problem(port)
         if problem is not None:
-            raise EnvironmentProblem(
-                f"{flag} {port}: port {port} on {LOOPBACK} {problem}",
-                hint=f"choose another, or leave {flag} out for a free one",
-            )
+            raise in_use(flag, port, problem)
         chosen[name] = port
     reserved = Reserved()
     try:

@@ -5,19 +5,26 @@ TorchServe's /ping says Healthy while models load, and while every worker crashe
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 
-from trainserve.errors import EnvironmentProblem
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.package.description import Golden
 from trainserve.package.mar import MarInfo
+from trainserve.package.settings import MIB
 from trainserve.serve.client import RestClient
 from trainserve.serve.config import worker_failure
 
 POLL_S = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 def await_ready(
@@ -50,13 +57,49 @@ def await_ready(
                 time.sleep(POLL_S)
     with RestClient(rest_url, timeout_s=max(5.0, deadline - time.monotonic())) as client:
         for name, mar in models.items():
-            golden = mar.golden[0]
-            answered = client.predict(mar.golden_picture(golden), model=name, label=f"golden picture {golden.file}")
+            golden = servable_golden(mar)
+            if golden is None:
+                _log.warning(
+                    "model %s: its golden pictures are all above its own limits (serve.maxPixels %d, maxUploadMib %d), "
+                    "so none was sent over REST; its handler has checked them. hint: package it with higher limits",
+                    name,
+                    mar.description.serve.max_pixels,
+                    mar.description.serve.max_upload_mib,
+                )
+                continue
+            try:
+                answered = client.predict(mar.golden_picture(golden), model=name, label=f"golden picture {golden.file}")
+            except UserError as error:
+                raise EnvironmentProblem(
+                    f"model {name} refuses its own test: {error.message}", hint="package the run again, and serve that"
+                ) from None
             if answered.classes[0].name != golden.class_:
                 raise EnvironmentProblem(
                     f"model {name} answers golden picture {golden.file} with {answered.classes[0].name!r}, "
                     f"training said {golden.class_!r}"
                 )
+
+
+def servable_golden(mar: MarInfo) -> Golden | None:
+    """The first golden picture that is within the model's own limits for pictures of strangers; None where none is.
+
+    Bundles of before had golden pictures of any size, and limits can be lowered when a bundle is packed again.
+    """
+    serve = mar.description.serve
+    for golden in mar.golden:
+        data = mar.golden_picture(golden)
+        if len(data) <= serve.max_upload_mib * MIB and pixels(data) <= serve.max_pixels:
+            return golden
+    return None
+
+
+def pixels(picture: bytes) -> int:
+    """Width x height as the file's head says; 0 for what is no picture."""
+    try:
+        with Image.open(BytesIO(picture)) as opened:
+            return opened.width * opened.height
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0
 
 
 def worker_pids(management_url: str, model: str) -> list[int]:

@@ -42,6 +42,7 @@ class ServerRecord:
     models: dict[str, str]  # name -> version
     max_upload_mib: int
     log: str
+    engine: str = "torchserve"  # or native, which has neither gRPC nor management
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ class Endpoint:
     models: tuple[str, ...] = ()
     model: str | None = None  # the one that was meant
     max_upload_mib: int | None = None
+    engine: str | None = None
+
+    def need_grpc(self) -> str:
+        """The gRPC address. Raises UserError that says why there is none."""
+        if self.grpc_target is not None:
+            return self.grpc_target
+        if self.engine == "native":
+            raise UserError(
+                f"{self.rest_url}: the native engine answers REST only",
+                hint="ask without --grpc, or serve with --engine torchserve",
+            )
+        raise UserError(
+            f"{self.rest_url}: its gRPC address is not known here", hint="give it: grpc://HOST:PORT --model NAME"
+        )
 
     def pick_model(self, asked: str | None) -> str:
         """The model to ask. Raises UserError that lists the models where the choice is not clear."""
@@ -160,7 +175,10 @@ def _by_url(text: str, servers: list[ServerRecord]) -> Endpoint:
 
 
 def _endpoint(server: ServerRecord, model: str | None) -> Endpoint:
-    return Endpoint(server.rest_url, server.grpc_target, tuple(server.models), model, server.max_upload_mib)
+    grpc_target = server.grpc_target or None
+    return Endpoint(
+        server.rest_url, grpc_target, tuple(server.models), model, server.max_upload_mib, engine=server.engine
+    )
 
 
 def _read(path: Path) -> ServerRecord | None:

@@ -18,12 +18,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainserve.errors import EnvironmentProblem, RunFailed, UserError
+from trainserve.errors import EnvironmentProblem, RunFailed
 from trainserve.machine import cgroup
 from trainserve.machine.files import short_folder
 from trainserve.machine.ports import LOOPBACK
-from trainserve.package.mar import MarInfo, check_name, read_mar
+from trainserve.package.mar import MarInfo
 from trainserve.serve import guard, servers
+from trainserve.serve.archives import ModelRef, max_upload_mib, read_models
 from trainserve.serve.config import (
     ServerSettings,
     config_properties,
@@ -46,14 +47,6 @@ FOLDER_PREFIX = "trainserve-serving-"
 LOG, JAVA_LOG = "torchserve.log", "java.log"
 # A worker's Unix socket is <folder>/tmp/.ts.sock.<port>, and a socket's path has at most 107 bytes.
 LONGEST_FOLDER = 80
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A .mar to serve, under its own name or another."""
-
-    path: Path
-    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +106,7 @@ def running(
     UserError for a wrong archive or a name that is taken, EnvironmentProblem for no Java, a port in use, a model that
     does not load.
     """
-    archives = _read_models(models)
+    archives = read_models(models)
     given = {"rest": port, "grpc": grpc_port, "management": management_port}
     java, site = find_java(), _torchserve_site()
     with servers.claim(next(iter(archives)) if name is None else name) as record_path, ExitStack() as stack:
@@ -145,22 +138,6 @@ def _await(server: Server, timeout_s: float) -> None:
         check_alive=server.check_alive,
         timeout_s=timeout_s,
     )
-
-
-def _read_models(models: Sequence[ModelRef]) -> dict[str, MarInfo]:
-    archives: dict[str, MarInfo] = {}
-    for model in models:
-        mar = read_mar(model.path)
-        served = check_name(model.name or mar.name)
-        if served in archives:
-            raise UserError(
-                f"{model.path}: a model named {served!r} is already among those to serve ({archives[served].path})",
-                hint="package one of them under another name",
-            )
-        archives[served] = mar
-    if not archives:
-        raise UserError("no model to serve", hint="platform serve FILE.mar [FILE.mar ...]")
-    return archives
 
 
 @contextmanager
@@ -251,15 +228,11 @@ def _prepare(
         ports,
         store=folder / "store",
         workers=cgroup.cores(),
-        max_upload_mib=_max_upload_mib(models),
+        max_upload_mib=max_upload_mib(models),
     )
     (folder / "config.properties").write_text(config_properties(settings), encoding="ascii")
     (folder / "log4j2.xml").write_text(log4j_xml(), encoding="utf-8")
     return java_command(java.executable, site, folder, Path(sys.executable), log_file, files)
-
-
-def _max_upload_mib(models: Mapping[str, MarInfo]) -> int:
-    return max(mar.description.serve.max_upload_mib for mar in models.values())
 
 
 def _torchserve_site() -> Path:
@@ -285,7 +258,7 @@ def _record(server: Server) -> ServerRecord:
         grpc_target=server.grpc_target,
         management_url=server.management_url,
         models={served: mar.version for served, mar in server.models.items()},
-        max_upload_mib=_max_upload_mib(server.models),
+        max_upload_mib=max_upload_mib(server.models),
         log=str(server.log),
     )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -62,3 +63,17 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(EnvironmentProblem, match="No space left"):
         writer.write("notice", message="x")
+
+
+def test_a_file_that_was_removed_is_made_anew_and_readers_begin_with_it(tmp_path):
+    path = tmp_path / "output" / "events.jsonl"
+    writer = EventWriter(path)
+    for step in range(1, 4):
+        writer.write("step", step=step)
+    _, offset = read(path)
+    shutil.rmtree(path.parent)
+    writer.write("step", step=4)
+    writer.close()
+    found, offset = read(path, offset)
+    assert [event["step"] for event in found] == [4]
+    assert read(path, offset) == ([], offset)

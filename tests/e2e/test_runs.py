@@ -48,6 +48,18 @@ def test_validation_counts_every_picture_once(undisturbed: Live) -> None:
     assert len(lines) == len(set(lines)) == 12
 
 
+def test_evaluating_the_run_gives_its_own_numbers(undisturbed: Live) -> None:
+    done = platform("evaluate", "calm", "-o", "json", "--save", undisturbed.home / "all.json", home=undisturbed.home)
+    assert done.returncode == 0, done.stderr
+    found, whole = json.loads(done.stdout), json.loads((undisturbed.home / "all.json").read_text())
+    last = next(event for event in undisturbed.events() if event["kind"] == "done")
+    assert (found["top1"], found["top5"]) == (last["top1"], last["top5"])
+    assert found["loss"] == pytest.approx(last["valLoss"], abs=1e-4)
+    lines = (undisturbed.folder / "output" / "predictions.jsonl").read_text().splitlines()
+    told = {row["picture"]: row["predicted"] for row in map(json.loads, lines)}
+    assert {row["picture"]: row["predicted"] for row in whole["predictions"]} == told
+
+
 def test_sigkill_of_a_rank_restarts_the_gang_once_and_changes_no_bit(
     undisturbed: Live, pictures: Path, tmp_path: Path
 ) -> None:

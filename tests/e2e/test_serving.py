@@ -101,6 +101,28 @@ def test_wrong_names_get_the_nearest_one(served: Served, picture: Path) -> None:
     assert "no model 'flowers'; it serves digits" in done.stderr
 
 
+def test_evaluating_the_server_gives_the_numbers_of_its_archive_and_bundle(served: Served, tmp_path: Path) -> None:
+    for number in range(12):
+        file = tmp_path / "data" / ("1", "10", "2")[number % 3] / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bundles.picture(number))
+    (tmp_path / "data" / "2" / "page.jpg").write_text("<html>")
+    found = {}
+    for model in ("digits", served.home / "digits.mar", served.home / "bundle"):
+        done = platform("evaluate", model, "--data", tmp_path / "data", "--skip-bad", "-o", "json", home=served.home)
+        assert done.returncode == 0, done.stderr
+        assert "1 of 13 pictures were left out" in done.stderr
+        found[str(model)] = json.loads(done.stdout)
+    first, *others = found.values()
+    assert first["pictures"] == 12
+    for other in others:
+        assert [other[key] for key in ("top1", "top5", "confused")] == [
+            first[key] for key in ("top1", "top5", "confused")
+        ]
+        assert abs(other["loss"] - first["loss"]) < 1e-4
+        assert abs(other["ece"] - first["ece"]) < 1e-4
+
+
 def test_list_shows_the_server(served: Served) -> None:
     found = json.loads(platform("list", "-o", "json", home=served.home).stdout)["servers"]
     assert [(server["name"], server["models"]) for server in found] == [("digits", {"digits": "1.0"})]

@@ -35,7 +35,9 @@ def going(name: str, source: str = SLEEP, nodes: int = 1) -> tuple[RunDir, list[
     """A run and the pids of its supervisor and its nodes."""
     run = new_run(name, source, nodes=nodes)
     supervisor = start.start(run, detach=True)
-    return run, [supervisor, *started(run, 1, nodes)]
+    pids = [supervisor, *started(run, 1, nodes)]
+    wait_until(lambda: run.state() == "Running", "the snapshot has the pods")
+    return run, pids
 
 
 def test_a_removed_folder_ends_its_run_and_stays_away() -> None:
@@ -111,9 +113,7 @@ def test_a_pid_that_came_again_is_nobodys_supervisor() -> None:
 
 @pytest.mark.parametrize("text", ["", '{"objects": ['])
 def test_a_damaged_snapshot_is_told_and_a_resume_goes_on_all_the_same(text: str) -> None:
-    run = new_run("torn", SLEEP_ONCE)
-    start.start(run, detach=True)
-    started(run, 1, 1)
+    run, _ = going("torn", SLEEP_ONCE)
     os.kill(run.supervisor()["pid"], signal.SIGKILL)
     wait_until(lambda: not run.alive(), "the supervisor is gone")
     run.objects_path.write_text(text)

@@ -31,7 +31,9 @@ def going(name: str, source: str = SLEEP, nodes: int = 1) -> tuple[RunDir, int, 
     """A run with its supervisor's pid and its processes' pids, all of them started."""
     run = new_run(name, source, nodes=nodes)
     supervisor = start.start(run, detach=True)
-    return run, supervisor, started(run, 1, nodes)
+    pids = started(run, 1, nodes)
+    wait_until(lambda: run.state() == "Running", "the snapshot has the pods")
+    return run, supervisor, pids
 
 
 def nothing_left(run: RunDir, pids: list[int]) -> bool:

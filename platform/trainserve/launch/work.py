@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 from pydantic import ValidationError
 
 import trainserve
@@ -165,6 +166,8 @@ def package(recipe: Recipe, best: Checkpoint, outcome: Outcome, output: Path, re
         "jobUid": os.environ.get(ENV_JOB_UID, ""),
         "codeVersion": code_version(),
         "torchVersion": torch.__version__,
+        "torchvisionVersion": torchvision.__version__,
+        "pythonVersion": ".".join(map(str, sys.version_info[:3])),
         "dataDigest": recipe.listing.digest,
         "seed": recipe.train.seed,
         "checkpoint": best.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from trainserve.client.listener import Listener
 
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from trainserve.client.waiting import Wanted
     from trainserve.observe.events import Event
     from trainserve.observe.summary import Summary
+    from trainserve.package.export import Exported
     from trainserve.serve.answers import Answer
     from trainserve.serve.servers import ServerRecord
+    from trainserve.serve.tensorboard import Board
     from trainserve.spec.classifier import Classifier
+    from trainserve.train.count import Size
+    from trainserve.train.get import Summary as DataSet
 
 
 class Client:
@@ -38,6 +42,22 @@ class Client:
 
     def __init__(self, listener: Listener | None = None) -> None:
         self._listener = listener or Listener()
+
+    def get_data(
+        self,
+        name: str,
+        folder: str | Path | None = None,
+        *,
+        local: str | Path | None = None,
+        limit: int | None = None,
+    ) -> DataSet:
+        """An example data set (digits, cifar10, ...) as a folder of pictures, ./NAME unless given.
+
+        `local` is a folder or file with what would be downloaded; `limit` the most pictures of a class in each part.
+        """
+        from trainserve.train import get
+
+        return get.get(name, Path(folder or name), local=Path(local) if local else None, limit=limit)
 
     def plan(
         self,
@@ -162,6 +182,37 @@ class Client:
 
         flags = from_keywords(values, "serve")
         return models.package(run, Path(out) if out else None, name=name, version=version, flags=flags)
+
+    def export(
+        self,
+        run: str | Path,
+        form: Literal["torchscript", "torch-export", "onnx"],
+        out: str | Path | None = None,
+        *,
+        dynamic_batch: bool = True,
+    ) -> Exported:
+        """A finished run, or the folder of a bundle, in a format that needs nothing of this platform, checked.
+
+        `out` is the run's name with .pt, .pt2 or .onnx unless given. Raises RunFailed, and writes nothing, where the
+        file answers otherwise than training did.
+        """
+        from trainserve.client.export import export
+
+        return export(run, form, Path(out) if out else None, dynamic_batch=dynamic_batch)
+
+    def models(
+        self, *, image_size: int = 224, classes: int = 1000, stem: Literal["imagenet", "small"] = "imagenet"
+    ) -> list[Size]:
+        """The networks that can be trained, and how large each is with these pictures and classes."""
+        from trainserve.train import count
+
+        return count.measure_all(image_size=image_size, classes=classes, stem=stem)
+
+    def tensorboard(self, *runs: str, port: int = 0) -> AbstractContextManager[Board]:
+        """TensorBoard on 127.0.0.1 over the curves of runs (all that have some) for the length of a `with` block."""
+        from trainserve.client.tensorboard import board
+
+        return board(runs, self._listener, port=port)
 
     def serve(
         self,

@@ -24,6 +24,7 @@ from trainserve.errors import (
 )
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.local import ending
 from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.summary import Summary
@@ -112,8 +113,7 @@ def _stopped(run: RunDir, listener: Listener, interrupt: KeyboardInterrupt) -> O
             if hangup:  # whoever closed the terminal may not wait for us
                 listener.notice(f"{run.name} goes on stopping in the background; then:\n  platform resume {run.name}")
                 return outcome(run, code=EXIT_HANGUP)
-            while run.alive():
-                time.sleep(POLL_S)
+            stop.wait_gone([run], listener, ending.CANCEL_S)
             return outcome(run)
         except KeyboardInterrupt:
             if asked:

@@ -12,6 +12,7 @@ from trainserve.local import ending
 from trainserve.local.rundir import RunDir
 
 POLL_S = 0.1
+NOW_S = 10.0  # for a supervisor on a busy machine to end after it has killed everything, and to write that down
 
 
 def suspend(run: RunDir, reason: str, *, grace_s: float | None = None) -> bool:
@@ -41,12 +42,15 @@ def cancel(runs: Sequence[RunDir], listener: Listener, *, now: bool = False) -> 
         listener.notice(f"stopping {run.name} {how}")
         if not suspend(run, names.SUSPEND_BY_USER, grace_s=0 if now else None):
             listener.notice(f"the supervisor of {run.name} did not answer: it was killed; the newest checkpoint stays")
-    _wait([run for run in going if run.alive()], listener, ending.SLACK_S if now else ending.CANCEL_S)
+    wait_gone(going, listener, NOW_S if now else ending.CANCEL_S)
 
 
-def _wait(going: Sequence[RunDir], listener: Listener, patience_s: float) -> None:
-    """Until all are gone; what is not after `patience_s` is killed together with its supervisor."""
-    waiting = list(going)
+def wait_gone(going: Sequence[RunDir], listener: Listener, patience_s: float) -> None:
+    """Until runs that were asked to stop are gone; what is not after `patience_s` is killed, its supervisor too.
+
+    Raises EnvironmentProblem, after the others are gone, for those that cannot be killed.
+    """
+    waiting = [run for run in going if run.alive()]
     give_up = time.monotonic() + patience_s
     while waiting and time.monotonic() < give_up:
         time.sleep(POLL_S)

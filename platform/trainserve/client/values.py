@@ -43,6 +43,7 @@ class TrainValues(TypedDict, total=False):
     keep_last: int | None
     backoff_limit: int | None
     deadline_seconds: int | None
+    stall_seconds: int | None
 
 
 class ServeValues(TypedDict, total=False):

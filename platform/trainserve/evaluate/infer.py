@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 import threading
 import zipfile
 from collections import deque
@@ -25,6 +24,7 @@ from trainserve.errors import DataError, EnvironmentProblem
 from trainserve.evaluate.evaluation import Evaluation
 from trainserve.evaluate.labelled import Labelled
 from trainserve.machine import cgroup
+from trainserve.machine.temporary import own_folder
 from trainserve.package.bundle import Bundle, read_bundle
 from trainserve.package.description import ARCHITECTURE, MODEL_JSON, PREPROCESS, WEIGHTS
 from trainserve.package.mar import read_mar
@@ -51,11 +51,11 @@ def opened(path: Path) -> Iterator[Bundle]:
         yield read_bundle(path)
         return
     archive = read_mar(path)
-    with tempfile.TemporaryDirectory(prefix="trainserve-evaluate-") as folder:
+    with own_folder("trainserve-evaluate-") as folder:
         with zipfile.ZipFile(path) as source:  # names that leave the folder were refused
             for name in (MODEL_JSON, *archive.description.digests):
                 source.extract(name, folder)
-        yield read_bundle(Path(folder))
+        yield read_bundle(folder)
 
 
 def network(bundle: Bundle, device: Device = "auto") -> Network:

@@ -31,7 +31,7 @@ from trainserve.local.kubelet import Kubelet
 from trainserve.local.progress import ProgressReader
 from trainserve.local.rundir import RunDir
 from trainserve.local.server import MemoryCluster
-from trainserve.machine import clock
+from trainserve.machine import clock, temporary
 from trainserve.machine.clock import Steady
 from trainserve.machine.files import write_json
 from trainserve.machine.processes import myself
@@ -296,6 +296,7 @@ def main(argv: Sequence[str]) -> int:
         # Held until the process has ended, as one that is given is: a run without lock has no process.
         lock = run.lock() if given.lock_fd is None else given.lock_fd
         control.remove_stale(run)
+        temporary.remove_stale_folders()
         asyncio.run(_supervise(run, given.owner_fd, lock, resume=given.resume))
     except PlatformError as error:
         log.error("%s", error)

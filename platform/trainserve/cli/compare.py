@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainserve.cli.complete import runs_and_archives
-from trainserve.cli.output import columns, duration, emit, output_option, percent
+from trainserve.cli.output import columns, duration, emit, output_option, percent, shorten
 from trainserve.cli.progress import Display
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _section(name: str, lines: Sequence[tuple[str, Sequence[str]]], width: int) 
     heads = _heads(count)
     return columns(
         [
-            {name: field, **{head: _cut(text, room) for head, text in zip(heads, texts, strict=True)}}
+            {name: field, **{head: shorten(text, room) for head, text in zip(heads, texts, strict=True)}}
             for field, texts in lines
         ]
     )
@@ -103,19 +104,11 @@ def _shown(row: Row) -> list[str]:
     return [f"{text} (default)" if usual else text for text, usual in zip(texts, marks, strict=True)]
 
 
-def _cut(text: str, room: int) -> str:
-    """At most `room` letters: the end of a long path says more than its beginning, both ends of a name most."""
-    if len(text) <= room:
-        return text
-    tail = room - 3 if "/" in text else room // 2
-    return f"{text[: room - tail - 1]}…{text[-tail:]}"
-
-
 def _pair(item: Pair, head: str) -> str:
     """The first (A) and another (`head`), picture by picture."""
     paired = item.paired
     if paired is None:
-        return f"{item.a} and {item.b}, picture by picture: {item.reason}"
+        return textwrap.fill(f"A and {head}, picture by picture: {item.reason}", 80, break_on_hyphens=False)
     lines = [
         f"A {item.a} and {head} {item.b} on {paired.common} pictures: right {percent(paired.a)} and {percent(paired.b)}"
     ]
@@ -134,13 +127,16 @@ def _pair(item: Pair, head: str) -> str:
     uneven = [one for one in paired.classes if one.a != one.b]
     if uneven:
         rows = [
-            {"class": one.name, "pictures": str(one.pictures), "A": percent(one.a), head: percent(one.b)}
+            {"class": shorten(one.name, 40), "pictures": str(one.pictures), "A": percent(one.a), head: percent(one.b)}
             for one in uneven[:CLASSES]
         ]
         parts.append(columns(rows) + _more(len(uneven) - CLASSES, "classes"))
     if paired.flips:
         rows = [
-            {"picture": _cut(flip.picture, 40), "class": flip.right, "A": flip.a, head: flip.b}
+            {
+                "picture": shorten(flip.picture, 32),
+                **{key: shorten(name, 14) for key, name in (("class", flip.right), ("A", flip.a), (head, flip.b))},
+            }
             for flip in paired.flips[:PICTURES]
         ]
         parts.append(columns(rows) + _more(len(paired.flips) - PICTURES, "pictures"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from trainserve.cli.complete import runs_and_archives
-from trainserve.cli.output import columns, emit, output_option, percent, say
+from trainserve.cli.output import columns, emit, output_option, percent, say, shorten
 from trainserve.cli.progress import Display
 from trainserve.errors import UserError
 
@@ -96,7 +96,7 @@ def _table(measures: Measures) -> str:
     worst_first = sorted((item for item in measures.classes if item.support), key=lambda item: item.f1)
     rows = [
         {
-            "class": item.name,
+            "class": shorten(item.name, 40),
             "pictures": str(item.support),
             "precision": percent(item.precision),
             "recall": percent(item.recall),
@@ -109,8 +109,8 @@ def _table(measures: Measures) -> str:
         parts[-1] += f"\nand {len(worst_first) - ROWS} better classes (-o json has all)"
     pairs = [
         {
-            "class": pair.actual,
-            "taken for": pair.predicted,
+            "class": shorten(pair.actual, 28),
+            "taken for": shorten(pair.predicted, 28),
             "pictures": str(pair.count),
             "share": percent(pair.share),
         }

@@ -78,3 +78,11 @@ def columns(rows: Sequence[Mapping[str, str]]) -> str:
     width = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
     lines = [{head: head.upper() for head in heads}, *rows]
     return "\n".join("  ".join(line[head].ljust(width[head]) for head in heads).rstrip() for line in lines)
+
+
+def shorten(text: str, room: int) -> str:
+    """At most `room` letters: of a path its end says most, of a name both ends."""
+    if len(text) <= room:
+        return text
+    tail = room - 3 if "/" in text else room // 2
+    return f"{text[: room - tail - 1]}…{text[-tail:]}"

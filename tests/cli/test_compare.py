@@ -43,7 +43,7 @@ def test_the_table_fits_and_says_what_it_means(here: Here, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "80")
     done = here("compare", "calm", LONG)
     assert done.code == 0, done.err
-    assert max(map(len, done.out.splitlines())) <= 80
+    assert len(max(done.out.splitlines(), key=len)) <= 80
     assert "train.lr  0.1 (default)  0.025" in done.out
     assert "DATA: the same" in done.out
     assert "A and B on 40 pictures: right 70.0% and 100.0%" in done.out

@@ -72,10 +72,11 @@ def _table(found: Comparison, width: int) -> str:
     for name, rows in sections:
         lines = [(row.field, _shown(row)) for row in rows]
         parts.append(_section(name, lines, width) if lines else f"{name.upper()}: the same")
-    for name, only in zip(found.subjects, found.only_classes, strict=True):
+    heads = _heads(len(found.subjects))
+    for head, only in zip(heads, found.only_classes, strict=True):
         if only:
-            parts.append(f"classes of {name} that not all have: {', '.join(only)}")
-    parts += [_pair(item, head) for item, head in zip(found.pairs, _heads(len(found.subjects))[1:], strict=True)]
+            parts.append(_wrapped(f"classes of {head} that not all have: {', '.join(only)}"))
+    parts += [_pair(item, head) for item, head in zip(found.pairs, heads[1:], strict=True)]
     return "\n\n".join(parts)
 
 
@@ -108,10 +109,8 @@ def _pair(item: Pair, head: str) -> str:
     """The first (A) and another (`head`), picture by picture."""
     paired = item.paired
     if paired is None:
-        return textwrap.fill(f"A and {head}, picture by picture: {item.reason}", 80, break_on_hyphens=False)
-    lines = [
-        f"A {item.a} and {head} {item.b} on {paired.common} pictures: right {percent(paired.a)} and {percent(paired.b)}"
-    ]
+        return _wrapped(f"A and {head}, picture by picture: {item.reason}")
+    lines = [f"A and {head} on {paired.common} pictures: right {percent(paired.a)} and {percent(paired.b)}"]
     if paired.only_in_a or paired.only_in_b:
         lines.append(f"not compared, for only one was asked: {paired.only_in_a} of A, {paired.only_in_b} of {head}")
     differ = paired.only_a_right + paired.only_b_right
@@ -141,6 +140,10 @@ def _pair(item: Pair, head: str) -> str:
         ]
         parts.append(columns(rows) + _more(len(paired.flips) - PICTURES, "pictures"))
     return "\n\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 80, break_on_hyphens=False)
 
 
 def _p(value: float) -> str:

@@ -47,7 +47,8 @@ def compare_command(models: tuple[str, ...], data: Path | None, skip_bad: bool, 
     """Compare runs, bundles' folders or .mar files; the others are compared with the first.
 
     What differs in spec, pictures and environment, the results, and the pictures that one gets right and the other
-    wrong, with McNemar's exact test: p is how probable so uneven a split is if both are equally good.
+    wrong, with McNemar's exact test: p is how probable so uneven a split is if both are equally good. It says nothing
+    of what another seed would change.
     """
     from trainserve.client.compare import compare
     from trainserve.evaluate.results import comparison

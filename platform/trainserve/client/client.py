@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trainserve.client.train import Plan
     from trainserve.client.values import ServeValues, TrainValues
     from trainserve.client.waiting import Wanted
+    from trainserve.evaluate.compare import Comparison
+    from trainserve.evaluate.evaluation import Evaluation
+    from trainserve.evaluate.labelled import Split
     from trainserve.observe.events import Event
     from trainserve.observe.summary import Summary
     from trainserve.package.export import Exported
@@ -182,6 +185,46 @@ class Client:
 
         flags = from_keywords(values, "serve")
         return models.package(run, Path(out) if out else None, name=name, version=version, flags=flags)
+
+    def evaluate(
+        self,
+        model: str | Path,
+        data: str | Path | None = None,
+        *,
+        split: Split | None = None,
+        batch_size: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] | None = None,
+        skip_bad: bool = False,
+        ignore_unknown: bool = False,
+    ) -> Evaluation:
+        """The answers of a run, bundle, .mar or server (name or URL) to labelled pictures.
+
+        `data` holds one folder a class; None is the pictures that the model was validated with. `measure` of
+        `trainserve.evaluate.measures` makes numbers of it. A run goes before a server of the same name.
+        """
+        from trainserve.client.evaluate import evaluate
+
+        return evaluate(
+            model, Path(data) if data else None, self._listener, split=split, batch_size=batch_size, device=device,
+            skip_bad=skip_bad, ignore_unknown=ignore_unknown,
+        )  # fmt: skip
+
+    def compare(
+        self,
+        *models: str | Path,
+        data: str | Path | None = None,
+        skip_bad: bool = False,
+        ignore_unknown: bool = False,
+    ) -> Comparison:
+        """What differs between runs, bundles or .mar files; the first is what the others are compared with.
+
+        With `data` each is asked about these pictures; else the answers of their own validations are compared.
+        """
+        from trainserve.client.compare import compare
+
+        return compare(
+            models, self._listener, data=Path(data) if data else None, skip_bad=skip_bad, ignore_unknown=ignore_unknown
+        )
 
     def export(
         self,

@@ -169,5 +169,7 @@ def test_wrong_words(models: Path, run: rundir.RunDir, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("x")
     with pytest.raises(UserError, match=r"not a \.mar"):
         evaluate(tmp_path / "text", models / "data", Listener())
+    with pytest.raises(UserError, match="neither a run nor a bundle"):
+        evaluate(tmp_path, models / "data", Listener())
     with pytest.raises(UserError, match="which pictures"):  # this bundle does not say what it was trained with
         evaluate("digits", None, Listener())

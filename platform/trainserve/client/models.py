@@ -32,7 +32,13 @@ def bundle_of(word: str | Path) -> tuple[str, Path]:
     folder = Path(word)
     if (folder / "model.json").is_file():
         return folder.absolute().name, folder
-    run = rundir.open_run(str(word))
+    try:
+        run = rundir.open_run(str(word))
+    except UserError:
+        if folder.is_dir():
+            hint = "a finished run has its bundle in output/bundle"
+            raise UserError(f"{folder}: neither a run nor a bundle: it has no model.json", hint=hint) from None
+        raise
     bundle = run.output / "bundle"
     if not bundle.is_dir():
         raise UserError(

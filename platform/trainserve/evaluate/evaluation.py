@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,12 @@ class Evaluation:
         assert self.probabilities.shape == (count, classes), f"{self.probabilities.shape} for {count} x {classes}"
         assert not count or 0 <= self.labels.min() <= self.labels.max() < classes, "a label is no class's index"
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The class with the largest probability, of equals the first: int64 [N]."""
         return self.probabilities.argmax(axis=1).astype(np.int64) if len(self.pictures) else self.labels
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The largest probability: float32 [N]."""
         return self.probabilities.max(axis=1) if len(self.pictures) else np.zeros(0, np.float32)

@@ -98,10 +98,11 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def _by_class(rows: list[tuple[str, str, str, str]]) -> tuple[ClassDifference, ...]:
-    names = sorted({right for _, right, _, _ in rows})
+    hits: dict[str, list[tuple[bool, bool]]] = {}
+    for _, right, a, b in rows:
+        hits.setdefault(right, []).append((a == right, b == right))
     found = []
-    for name in names:
-        own = [(a == name, b == name) for _, right, a, b in rows if right == name]
-        share_a, share_b = (sum(hits) / len(own) for hits in zip(*own, strict=True))
+    for name, own in hits.items():
+        share_a, share_b = (sum(side) / len(own) for side in zip(*own, strict=True))
         found.append(ClassDifference(name, len(own), share_a, share_b))
     return tuple(sorted(found, key=lambda item: (-abs(item.a - item.b), item.name)))

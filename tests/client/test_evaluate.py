@@ -16,11 +16,13 @@ from support import bundles
 from support.answering import answering, of_bundle
 from trainserve.client.evaluate import evaluate
 from trainserve.client.listener import Listener
-from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.evaluate.measures import measure
 from trainserve.local import rundir
-from trainserve.package.bundle import read_bundle
+from trainserve.package.bundle import read_bundle, write_bundle
 from trainserve.serve.servers import ServerRecord, claim, write_record
+from trainserve.spec.classifier import Classifier
+from trainserve.train.imagefolder import scan_for
 
 
 class Heard(Listener):
@@ -159,6 +161,35 @@ def test_servers_that_cannot_be_evaluated(models: Path, home: Path) -> None:
             evaluate(f"{url}/predictions/digits", None, Listener())
         with pytest.raises(UserError, match="decides on its batches and device"):
             evaluate(f"{url}/predictions/digits", models / "data", Listener(), batch_size=3)
+
+
+def test_the_pictures_of_the_training_given_as_a_folder(home: Path, tmp_path: Path) -> None:
+    """A folder means all that is in it, whichever way the model is asked; that some are no test of it is said."""
+    folder = tmp_path / "then"
+    for number in range(12):
+        file = folder / ("1", "10", "2")[number % 3] / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bundles.picture(number))
+    classifier = Classifier.model_validate({"metadata": {"name": "m"}, "spec": {"data": {"path": str(folder)}}})
+    listing = scan_for(classifier)
+    spec = classifier.spec.model_dump(mode="json", by_alias=True)
+    lineage = {"spec": spec, "dataDigest": listing.digest}
+    bundle = write_bundle(bundles.checkpoint(), sorted(folder.rglob("*.png")), tmp_path / "bundle", lineage)
+    held_out = tuple(sample.path for sample in listing.val)
+    assert evaluate(bundle, None, Listener()).pictures == held_out
+    folder.rename(tmp_path / "now")
+    with pytest.raises(DataError, match=r"then any more\nhint: .*--data FOLDER --split val"):
+        evaluate(bundle, None, Listener())
+    assert evaluate(bundle, tmp_path / "now", Listener(), split="val").pictures == held_out
+    heard = Heard()
+    with answering(of_bundle(read_bundle(bundle))) as url:
+        by_bundle, by_server = (
+            evaluate(word, tmp_path / "now", heard) for word in (bundle, f"{url}/predictions/digits")
+        )
+    assert by_bundle.pictures == by_server.pictures
+    assert len(by_bundle.pictures) == 12
+    seen = f"{len(listing.train)} of these the model was trained with; --split val asks only about the others"
+    assert heard.notices.count(seen) == 1
 
 
 def test_wrong_words(models: Path, run: rundir.RunDir, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -40,10 +40,22 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     type=click.Path(path_type=Path),
     help="Ask each about the pictures in this folder. [default: their own validations, where these are the same]",
 )
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "all"]),
+    help="With --data: which part, as `platform evaluate` takes it. A picture is compared where all were asked.",
+)
 @click.option("--skip-bad", is_flag=True, help="With --data: leave out pictures that cannot be read.")
 @click.option("--ignore-unknown", is_flag=True, help="With --data: leave out classes that a model does not know.")
 @output_option("table", "json", "yaml")
-def compare_command(models: tuple[str, ...], data: Path | None, skip_bad: bool, ignore_unknown: bool, fmt: str) -> int:
+def compare_command(
+    models: tuple[str, ...],
+    data: Path | None,
+    split: Literal["train", "val", "all"] | None,
+    skip_bad: bool,
+    ignore_unknown: bool,
+    fmt: str,
+) -> int:
     """Compare runs, bundles' folders or .mar files; the others are compared with the first.
 
     What differs in spec, pictures and environment, the results, and the pictures that one gets right and the other
@@ -53,10 +65,10 @@ def compare_command(models: tuple[str, ...], data: Path | None, skip_bad: bool, 
     from trainserve.client.compare import compare
     from trainserve.evaluate.results import comparison
 
-    if data is None and (skip_bad or ignore_unknown):
-        raise click.UsageError("--skip-bad and --ignore-unknown are for the pictures of --data")
+    if data is None and (skip_bad or ignore_unknown or split):
+        raise click.UsageError("--split, --skip-bad and --ignore-unknown are for the pictures of --data")
     with Display() as display:
-        found = compare(models, display, data=data, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
+        found = compare(models, display, data=data, split=split, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
     width = max(80, shutil.get_terminal_size().columns)
     emit(fmt, comparison(found), table=lambda: _table(found, width))
     return 0

@@ -29,7 +29,7 @@ PAIRS = 10
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "all"]),
-    help="Which part. [default: val where the folder has train/ and val/ or is the training's own, else all]",
+    help="Which part, by train/ and val/ or as the training split it. [default: val where there is val/, else all]",
 )
 @click.option("--batch-size", type=click.IntRange(1, 65536), help="Pictures at once, not for a server. [default: 64]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Not for a server. [default: auto]")
@@ -50,8 +50,9 @@ def evaluate_command(
 ) -> int:
     """Ask a model about every picture of a labelled folder, and measure its answers.
 
-    Without --data a run, bundle or archive is asked about its own validation pictures. Classes are matched by name. A
-    server is asked over REST, as any client asks it; pictures that it refuses are left out and counted.
+    Without --data a run, bundle or archive is asked about its own validation pictures; where these have moved, say
+    where with --data FOLDER --split val. Classes are matched by name. A server is asked over REST, as any client asks
+    it; pictures that it refuses are left out and counted.
     """
     from trainserve.client.evaluate import evaluate  # scikit-learn and torch take their time
     from trainserve.evaluate.measures import measure

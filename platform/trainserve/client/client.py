@@ -199,7 +199,8 @@ class Client:
     ) -> Evaluation:
         """The answers of a run, bundle, .mar or server (name or URL) to labelled pictures.
 
-        `data` holds one folder a class; None is the pictures that the model was validated with. `measure` of
+        `data` holds one folder a class; None is the pictures that the model was validated with. Where these have moved,
+        `split="val"` finds them in `data`. `measure` of
         `trainserve.evaluate.measures` makes numbers of it. A run goes before a server of the same name.
         """
         from trainserve.client.evaluate import evaluate
@@ -213,6 +214,7 @@ class Client:
         self,
         *models: str | Path,
         data: str | Path | None = None,
+        split: Split | None = None,
         skip_bad: bool = False,
         ignore_unknown: bool = False,
     ) -> Comparison:
@@ -223,8 +225,9 @@ class Client:
         from trainserve.client.compare import compare
 
         return compare(
-            models, self._listener, data=Path(data) if data else None, skip_bad=skip_bad, ignore_unknown=ignore_unknown
-        )
+            models, self._listener, data=Path(data) if data else None, split=split, skip_bad=skip_bad,
+            ignore_unknown=ignore_unknown,
+        )  # fmt: skip
 
     def export(
         self,

@@ -26,6 +26,7 @@ from trainserve.spec.load import load
 
 if TYPE_CHECKING:
     from trainserve.client.listener import Listener
+    from trainserve.evaluate.labelled import Split
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch-norm: counted, not trained
 
@@ -35,6 +36,7 @@ def compare(
     listener: Listener,
     *,
     data: Path | None = None,
+    split: Split | None = None,
     skip_bad: bool = False,
     ignore_unknown: bool = False,
 ) -> Comparison:
@@ -48,7 +50,7 @@ def compare(
     subjects = [subject(model) for model in models]
     if data is not None:
         subjects = [
-            _asked(one, model, data, listener, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
+            _asked(one, model, data, listener, split=split, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
             for one, model in zip(subjects, models, strict=True)
         ]
     return compare_subjects(subjects)
@@ -168,13 +170,20 @@ def _answers(path: Path) -> dict[str, Answered] | None:
 
 
 def _asked(
-    one: Subject, model: str | Path, data: Path, listener: Listener, *, skip_bad: bool, ignore_unknown: bool
+    one: Subject,
+    model: str | Path,
+    data: Path,
+    listener: Listener,
+    *,
+    split: Split | None,
+    skip_bad: bool,
+    ignore_unknown: bool,
 ) -> Subject:
     """The subject with its answers to other pictures."""
     from trainserve.client.evaluate import evaluate
 
     listener.notice(f"asking {one.name}")
-    found = evaluate(model, data, listener, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
+    found = evaluate(model, data, listener, split=split, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
     names = found.classes
     rows = zip(found.pictures, found.labels.tolist(), found.predicted.tolist(), strict=True)
     answers = {picture: Answered(names[label], names[predicted]) for picture, label, predicted in rows}

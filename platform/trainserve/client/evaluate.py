@@ -80,8 +80,13 @@ def _by_bundle(
     with infer.opened(path if is_archive else bundle_of(word)[1]) as bundle:
         description = bundle.description
         origin = labelled.trained(description, labelled.left_out(bundle.path.with_name("data-check.json")))
-        found = labelled.find(description.classes, data, origin, split=split, ignore_unknown=ignore_unknown)
+        # A folder means all that is in it, as it does for a server, unless a part of the training's is asked for.
+        part = origin if data is None or split in ("train", "val") else None
+        found = labelled.find(description.classes, data, part, split=split, ignore_unknown=ignore_unknown)
         _tell(found, listener)
+        seen = 0 if origin is None or split == "train" else labelled.trained_with(found, origin)
+        if seen:
+            listener.notice(f"{seen} of these the model was trained with; --split val asks only about the others")
         # What the training left out is left out again, so that the numbers are the training's.
         lenient = skip_bad or (data is None and origin is not None and origin.classifier.spec.data.skip_bad)
         return infer.evaluate_bundle(

@@ -90,13 +90,21 @@ def find(
     return _of_folder(folder, classes, split, ignore_unknown)
 
 
+def trained_with(found: Labelled, origin: Trained) -> int:
+    """How many of these pictures the model was trained with, as far as it can be known."""
+    listing, _ = _listing_of(origin, found.root)
+    if listing is None:
+        return 0
+    return len({sample.path for sample in listing.train} & set(found.pictures))
+
+
 def _listing_of(origin: Trained, folder: Path | None) -> tuple[Listing | None, bool]:
     """The training's listing where `folder` holds it, and whether its pictures have changed since."""
     path = origin.path if folder is None else folder
     if folder is None and not path.exists():
         raise DataError(
             f"the pictures that the model was trained with are not in {path} any more",
-            hint="give --data FOLDER, where they are now or others with the same class names",
+            hint="give --data FOLDER with others of the same classes; if they have moved, --data FOLDER --split val",
         )
     own = folder is None or _same_folder(path, origin.path)
     spec = origin.classifier.spec
@@ -144,7 +152,7 @@ def _of_folder(folder: Path, classes: Sequence[str], split: Split | None, ignore
         what = "pictures of " + " and ".join(f"{part}/" for part in parts)
     elif split in ("train", "val"):
         raise UserError(
-            f"--split {split}: {folder} has no train/ and val/, and is not what the model was trained with",
+            f"--split {split}: {folder} has no train/ and val/, and is not known as what the model was trained with",
             hint="leave --split out to take all its pictures",
         )
     else:

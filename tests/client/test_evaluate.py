@@ -155,6 +155,8 @@ def test_servers_that_cannot_be_evaluated(models: Path, home: Path) -> None:
             evaluate(f"{url}/predictions/dogs", models / "data", Listener())
         with pytest.raises(UserError, match="which model"):
             evaluate(url, models / "data", Listener())
+        with pytest.raises(UserError, match="no model 'cats' there"):
+            evaluate(url, models / "data", Listener(), served="cats")
         with pytest.raises(EnvironmentProblem, match="it answers 1 with indexes up to 7"):
             evaluate(f"{url}/predictions/digits", models / "data", Listener())
         with pytest.raises(UserError, match="which pictures"):
@@ -173,10 +175,13 @@ def test_the_pictures_of_the_training_given_as_a_folder(home: Path, tmp_path: Pa
     classifier = Classifier.model_validate({"metadata": {"name": "m"}, "spec": {"data": {"path": str(folder)}}})
     listing = scan_for(classifier)
     spec = classifier.spec.model_dump(mode="json", by_alias=True)
+    spec["train"]["amp"] = "bf16"
     lineage = {"spec": spec, "dataDigest": listing.digest}
     bundle = write_bundle(bundles.checkpoint(), sorted(folder.rglob("*.png")), tmp_path / "bundle", lineage)
     held_out = tuple(sample.path for sample in listing.val)
-    assert evaluate(bundle, None, Listener()).pictures == held_out
+    heard = Heard()
+    assert evaluate(bundle, None, heard).pictures == held_out
+    assert heard.notices[1:] == ["asked in float32, the training measured in bf16: the last digits may differ"]
     folder.rename(tmp_path / "now")
     with pytest.raises(DataError, match=r"then any more\nhint: .*--data FOLDER --split val"):
         evaluate(bundle, None, Listener())
@@ -202,5 +207,7 @@ def test_wrong_words(models: Path, run: rundir.RunDir, tmp_path: Path) -> None:
         evaluate(tmp_path / "text", models / "data", Listener())
     with pytest.raises(UserError, match="neither a run nor a bundle"):
         evaluate(tmp_path, models / "data", Listener())
+    with pytest.raises(UserError, match="is no server"):
+        evaluate("digits", models / "data", Listener(), served="digits")
     with pytest.raises(UserError, match="which pictures"):  # this bundle does not say what it was trained with
         evaluate("digits", None, Listener())

@@ -155,6 +155,7 @@ def test_pictures_that_are_gone_and_those_never_named(tmp_path: Path) -> None:
         (lambda path: path.write_text("x"), "is a file, not a folder"),
         (lambda path: path.mkdir(), "holds no pictures in class folders"),
         (lambda path: write_classes(path / ".hidden", {"1": 1}), "holds no pictures in class folders"),
+        (lambda path: write_classes(path, {".": 3}), "holds 3 pictures directly, without class folders"),
         (lambda path: path.symlink_to(path), "data"),
     ],
 )

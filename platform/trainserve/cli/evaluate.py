@@ -31,6 +31,7 @@ PAIRS = 10
     type=click.Choice(["train", "val", "all"]),
     help="Which part, by train/ and val/ or as the training split it. [default: val where there is val/, else all]",
 )
+@click.option("--model", "served", metavar="NAME", help="Which model of a server. [default: the only one]")
 @click.option("--batch-size", type=click.IntRange(1, 65536), help="Pictures at once, not for a server. [default: 64]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Not for a server. [default: auto]")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, counted.")
@@ -41,6 +42,7 @@ def evaluate_command(
     model: str,
     data: Path | None,
     split: Literal["train", "val", "all"] | None,
+    served: str | None,
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"] | None,
     skip_bad: bool,
@@ -64,7 +66,7 @@ def evaluate_command(
     with Display() as display:
         found = evaluate(
             model, data, display, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,
-            ignore_unknown=ignore_unknown,
+            ignore_unknown=ignore_unknown, served=served,
         )  # fmt: skip
     measures = measure(found)
     if save is not None:

@@ -196,18 +196,20 @@ class Client:
         device: Literal["auto", "cpu", "cuda"] | None = None,
         skip_bad: bool = False,
         ignore_unknown: bool = False,
+        served: str | None = None,
     ) -> Evaluation:
         """The answers of a run, bundle, .mar or server (name or URL) to labelled pictures.
 
         `data` holds one folder a class; None is the pictures that the model was validated with. Where these have moved,
         `split="val"` finds them in `data`. `measure` of
-        `trainserve.evaluate.measures` makes numbers of it. A run goes before a server of the same name.
+        `trainserve.evaluate.measures` makes numbers of it. A run goes before a server of the same
+        name; `served` is which model of a server is meant.
         """
         from trainserve.client.evaluate import evaluate
 
         return evaluate(
             model, Path(data) if data else None, self._listener, split=split, batch_size=batch_size, device=device,
-            skip_bad=skip_bad, ignore_unknown=ignore_unknown,
+            skip_bad=skip_bad, ignore_unknown=ignore_unknown, served=served,
         )  # fmt: skip
 
     def compare(

@@ -32,17 +32,20 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] | None = None,
     skip_bad: bool = False,
     ignore_unknown: bool = False,
+    served: str | None = None,
 ) -> Evaluation:
     """Ask a model about every picture: a run goes before a running server of the same name.
 
-    Raises UserError for no such model, DataError for pictures that cannot be used, EnvironmentProblem for a server
-    that does not answer.
+    `served` is which model of a server is meant, where it has several. Raises UserError for no such model, DataError
+    for pictures that cannot be used, EnvironmentProblem for a server that does not answer.
     """
     word = str(model)
     if _is_server(word):
         if batch_size is not None or device is not None:
             raise UserError(f"{word} is a server, which decides on its batches and device itself")
-        return _by_server(word, data, listener, split=split, ignore_unknown=ignore_unknown)
+        return _by_server(word, served, data, listener, split=split, ignore_unknown=ignore_unknown)
+    if served is not None:
+        raise UserError(f"--model {served}: {word} is no server, but a model itself")
     return _by_bundle(
         word, data, listener, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,
         ignore_unknown=ignore_unknown,
@@ -84,6 +87,9 @@ def _by_bundle(
         part = origin if data is None or split in ("train", "val") else None
         found = labelled.find(description.classes, data, part, split=split, ignore_unknown=ignore_unknown)
         _tell(found, listener)
+        amp = "none" if part is None else part.classifier.spec.train.amp
+        if amp != "none":
+            listener.notice(f"asked in float32, the training measured in {amp}: the last digits may differ")
         seen = 0 if origin is None or split == "train" else labelled.trained_with(found, origin)
         if seen:
             listener.notice(f"{seen} of these the model was trained with; --split val asks only about the others")
@@ -101,7 +107,7 @@ def _by_bundle(
 
 
 def _by_server(
-    word: str, data: Path | None, listener: Listener, *, split: Split | None, ignore_unknown: bool
+    word: str, served: str | None, data: Path | None, listener: Listener, *, split: Split | None, ignore_unknown: bool
 ) -> Evaluation:
     from trainserve.evaluate import labelled
     from trainserve.serve.client import RestClient
@@ -109,7 +115,7 @@ def _by_server(
     if data is None:
         raise UserError(f"{word}: which pictures? a server does not say what it was trained with", hint="give --data")
     endpoint = find_server(word)
-    name = endpoint.pick_model(None)
+    name = endpoint.pick_model(served)
     if endpoint.rest_url is None:
         raise UserError(f"{word}: pictures are asked over REST", hint="http://HOST:PORT/predictions/MODEL")
     with RestClient(endpoint.rest_url, max_upload_mib=endpoint.max_upload_mib) as client:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from trainserve.errors import DataError, UserError, nearest
 from trainserve.package.description import ModelDescription
 from trainserve.spec.classifier import Classifier
-from trainserve.train.folders import Passed, entries, ids, pictures
+from trainserve.train.folders import SUFFIXES, Passed, entries, ids, pictures
 from trainserve.train.imagefolder import SHOWN, SPLIT_NAMES, Listing, survey_for
 
 Split = Literal["train", "val", "all"]
@@ -167,9 +167,14 @@ def _of_folder(folder: Path, classes: Sequence[str], split: Split | None, ignore
     if passed.unreadable:
         raise passed.unreadable[0]
     if not named:
+        direct = sum(name.lower().endswith(SUFFIXES) for name in files)
         raise DataError(
-            f"{folder} holds no pictures in class folders" + (f", but {len(files)} files" if files else ""),
-            hint="one folder a class, called as the model's classes are, with pictures inside",
+            f"{folder} holds "
+            + (f"{direct} pictures directly, without" if direct else "no pictures in")
+            + " class folders",
+            hint=f"give the folder above, {folder.absolute().parent}, if that holds one folder a class"
+            if direct
+            else "one folder a class, called as the model's classes are, with pictures inside",
         )
     notice = passed.notice()
     return _matched(folder, named, classes, ignore_unknown, what, (notice,) if notice else ())

@@ -14,6 +14,9 @@ import pytest
 from support import bundles
 from support.command import command, environment, platform
 from support.live import mentions, processes
+from trainserve.client.evaluate import evaluate
+from trainserve.client.listener import Listener
+from trainserve.evaluate.measures import measure
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,26 +104,26 @@ def test_wrong_names_get_the_nearest_one(served: Served, picture: Path) -> None:
     assert "no model 'flowers'; it serves digits" in done.stderr
 
 
-def test_evaluating_the_server_gives_the_numbers_of_its_archive_and_bundle(served: Served, tmp_path: Path) -> None:
+def test_evaluating_the_server_gives_the_numbers_of_its_archive_and_bundle(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINSERVE_HOME", str(served.home))
     for number in range(12):
-        file = tmp_path / "data" / ("1", "10", "2")[number % 3] / f"{number:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = tmp_path / ("1", "10", "2")[number % 3] / f"{number:02d}.png"
+        file.parent.mkdir(exist_ok=True)
         file.write_bytes(bundles.picture(number))
-    (tmp_path / "data" / "2" / "page.jpg").write_text("<html>")
-    found = {}
-    for model in ("digits", served.home / "digits.mar", served.home / "bundle"):
-        done = platform("evaluate", model, "--data", tmp_path / "data", "--skip-bad", "-o", "json", home=served.home)
-        assert done.returncode == 0, done.stderr
-        assert "1 of 13 pictures were left out" in done.stderr
-        found[str(model)] = json.loads(done.stdout)
-    first, *others = found.values()
-    assert first["pictures"] == 12
+    (tmp_path / "2" / "page.jpg").write_text("<html>")
+    url = f"{served.ready['url']}/predictions/digits"
+    first, *others = (
+        evaluate(model, tmp_path, Listener(), skip_bad=True)
+        for model in (served.home / "bundle", served.home / "digits.mar", "digits", url)
+    )
     for other in others:
-        assert [other[key] for key in ("top1", "top5", "confused")] == [
-            first[key] for key in ("top1", "top5", "confused")
-        ]
-        assert abs(other["loss"] - first["loss"]) < 1e-4
-        assert abs(other["ece"] - first["ece"]) < 1e-4
+        assert other.pictures == first.pictures
+        assert [picture for picture, _ in other.skipped] == ["2/page.jpg"]
+        assert other.predicted.tolist() == first.predicted.tolist()
+        assert abs(other.probabilities - first.probabilities).max() < 1e-5
+        assert measure(other).top5 == measure(first).top5
 
 
 def test_list_shows_the_server(served: Served) -> None:

@@ -16,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite tests/golden/<case>/out.yaml, then read the diff"
     )
+    parser.addoption("--api-server", metavar="KUBECONFIG", help="run tests/conformance against this API server")
 
 
 @pytest.fixture

@@ -85,9 +85,9 @@ async def test_a_stale_version_is_a_conflict_for_status_too(cluster: Cluster, na
         await cluster.patch(PYTORCHJOB, namespace, "a", patch, subresource="status")
 
 
-async def test_another_uid_is_a_conflict(cluster: Cluster, namespace: str) -> None:
+async def test_another_uid_is_refused(cluster: Cluster, namespace: str) -> None:
     await cluster.create(POD, namespace, pod("a"))
-    with pytest.raises(Conflict):
+    with pytest.raises((Conflict, Invalid)):
         await cluster.patch(POD, namespace, "a", {"metadata": {"uid": "other", "labels": {"a": "1"}}})
 
 
@@ -214,5 +214,5 @@ async def test_who_manages_a_job_cannot_change(cluster: Cluster, namespace: str)
 async def test_a_jobs_rules_hold_for_patches(cluster: Cluster, namespace: str) -> None:
     await cluster.create(PYTORCHJOB, namespace, job("a", workers=2))
     patch = {"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 0}}}}
-    with pytest.raises(Invalid, match=r"spec\.pytorchReplicaSpecs\.Worker\.replicas"):
+    with pytest.raises(Invalid, match=r"spec\.pytorchReplicaSpecs.*Worker\.replicas"):
         await cluster.patch(PYTORCHJOB, namespace, "a", patch)

@@ -23,7 +23,11 @@ def pod(name: str, *, labels: dict[str, str] | None = None, owner: Manifest | No
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": {"containers": [{"name": "pytorch", "image": "localhost/none:1"}], **spec},
+        "spec": {
+            "containers": [{"name": "pytorch", "image": "localhost/none:1"}],
+            "schedulerName": "nobody",  # no scheduler of a real cluster writes into its status
+            **spec,
+        },
     }
 
 
@@ -88,20 +92,28 @@ async def changes(
     labels: dict[str, str] | None = None,
     within_s: float = 10.0,
 ) -> list[WatchEvent]:
-    """The next `count` changes after `version`, bookmarks left out."""
+    """The next `count` changes after `version`; bookmarks and announcements of a removal are left out."""
     seen: list[WatchEvent] = []
     watch = cluster.watch(kind, namespace, labels=labels, resource_version=version, timeout_s=within_s)
     async with asyncio.timeout(within_s), contextlib.aclosing(watch):  # type: ignore[type-var]
         async for change in watch:
-            if change.type != "BOOKMARK":
+            if change.type != "BOOKMARK" and not _is_announcement(change):
                 seen.append(change)
                 if len(seen) == count:
                     break
     return seen
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:
-    """Wait until `check` holds: for what a server does in the background."""
+def _is_announcement(change: WatchEvent) -> bool:
+    """Before a real API server removes a pod, it stores that no grace is left, which a watch sees as a change."""
+    return change.type == "MODIFIED" and change.object["metadata"].get("deletionGracePeriodSeconds") == 0
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
+    """Wait until `check` holds: for what a server does in the background.
+
+    The garbage collector of a real cluster looks for new kinds every 30 s.
+    """
     async with asyncio.timeout(within_s):
         while not await check():
             await asyncio.sleep(0.02)

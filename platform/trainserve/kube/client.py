@@ -191,7 +191,7 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
         await _load(configuration, kubeconfig, context)
     except (official_config.ConfigException, OSError) as error:
         raise EnvironmentProblem(
-            f"no Kubernetes cluster is known here: {error}", hint="set KUBECONFIG, or use --context NAME"
+            f"no Kubernetes cluster is known here: {error}", hint="set KUBECONFIG to the path of a kubeconfig"
         ) from error
     api = official.ApiClient(configuration)
     try:

@@ -32,6 +32,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
     "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
+    "rm": ("trainserve.cli.rm", "Remove runs, with everything they made."),
+    "gc": ("trainserve.cli.gc", "Show what can be thrown away, and throw it away with --yes."),
     "evaluate": ("trainserve.cli.evaluate", "Measure a run, bundle, archive or server on labelled pictures."),
     "compare": ("trainserve.cli.compare", "Show what differs between runs, in spec and result."),
     "export": ("trainserve.cli.export", "Write a model as TorchScript, torch.export or ONNX, checked."),

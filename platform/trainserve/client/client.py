@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trainserve.evaluate.compare import Comparison
     from trainserve.evaluate.evaluation import Evaluation
     from trainserve.evaluate.labelled import Split
+    from trainserve.local.garbage import Garbage
+    from trainserve.local.removal import Removed
     from trainserve.observe.events import Event
     from trainserve.observe.summary import Summary
     from trainserve.package.export import Exported
@@ -169,6 +171,30 @@ class Client:
         found = [rundir.open_run(run) for run in dict.fromkeys(runs)]  # all of them, before any is stopped
         stop.cancel(found, self._listener, now=now)
         return [summary(run) for run in found]
+
+    def remove(self, *runs: str, force: bool = False) -> list[Removed]:
+        """Remove runs with everything they made; with `force` also such as go on, which are killed first.
+
+        Without it raises UserError for one that goes on, before any is removed.
+        """
+        from trainserve.local import removal, rundir
+
+        found = [rundir.open_run(run) for run in dict.fromkeys(runs)]
+        if not force:
+            for run in found:
+                removal.refuse_going(run)
+        removed = []
+        for run in found:
+            removed.append(removal.remove(run, force=force))
+            self._listener.notice(removal.sentence(removed[-1]))
+        return removed
+
+    def gc(self, *, yes: bool = False, older_than_s: float = 7 * 86400.0, keep: int = 1) -> Garbage:
+        """What can be thrown away; with `yes` it is. Checkpoints and logs only of runs that ended so long ago."""
+        from trainserve.local import garbage
+
+        found = garbage.find(older_than_s=older_than_s, keep=keep)
+        return garbage.remove(found) if yes else found
 
     def package(
         self,

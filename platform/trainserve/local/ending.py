@@ -55,6 +55,20 @@ def stop(run: RunDir, reason: str, *, grace_s: float | None = None) -> bool:
     return False
 
 
+def settle(run: RunDir, patience_s: float) -> bool:
+    """Wait until a run that was asked to stop is gone; what is not by then is killed. False when it had to be.
+
+    Raises as `kill`.
+    """
+    give_up = time.monotonic() + patience_s
+    while run.alive():
+        if time.monotonic() >= give_up:
+            kill(run, f"it did not end within {patience_s:.0f} s, and was killed to stop the run")
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def kill(run: RunDir, why: str) -> None:
     """End the run's supervisor and every process of the run by SIGKILL; returns when none is left.
 

@@ -98,19 +98,49 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def remove_folder(path: Path) -> None:
-    """Remove a folder without ever leaving a part of it under its name. Raises OSError when it cannot be renamed."""
+def remove_folder(path: Path) -> Path:
+    """Remove a folder without ever leaving a part of it under its name; of a link only the link.
+
+    Returns the name that it had while it went, where what could not be removed still is. Raises OSError when it cannot
+    be renamed.
+    """
     doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    if doomed.is_symlink():
+        doomed.unlink()
+    else:
+        shutil.rmtree(doomed, ignore_errors=True)
+    return doomed
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of `name` (any, as it stands) have left in `folder`."""
+    for leftover in _unfinished(folder, name):
+        remove_leftover(leftover)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed writers have left in `folder`."""
+    return [path for path in sorted(_unfinished(folder)) if not _is_held(path)]
+
+
+def remove_leftover(path: Path) -> bool:
+    """Remove one of them, unless it is somebody's after all; False where it is still there."""
+    with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+        _remove_unless_held(path)
+    return not os.path.lexists(path)
+
+
+def _unfinished(folder: Path, name: str = "*") -> Iterator[Path]:
     for suffix in UNFINISHED:
-        for leftover in folder.glob(f".{name if name == '*' else glob.escape(name)}.*{suffix}"):
-            with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
-                _remove_unless_held(leftover)
+        yield from folder.glob(f".{name if name == '*' else glob.escape(name)}.*{suffix}")
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        return locks.is_held(path)
+    except OSError:
+        return True  # another user's, or a link: not ours to remove
 
 
 def sha256_of(file: Path) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trainserve.machine import locks
 
+FALLBACK = Path("/tmp")  # noqa: S108  the second choice of `files.short_folder`
 YOUNG_S = 60.0  # it may just have been made, and not be locked yet
 # What `tempfile` makes of the prefixes of those that lock theirs. `trainserve-ports-<uid>` is none of these: it stays.
 _OURS = re.compile(r"trainserve-(serving-|tensorboard-|evaluate-)?[a-z0-9_]{8}")
@@ -63,7 +64,7 @@ def remove_if_stale(path: Path) -> bool:
 
 
 def _ours(root: Path | None) -> Iterator[Path]:
-    roots = {root} if root else {Path(tempfile.gettempdir()), Path("/tmp")}  # noqa: S108  short_folder's second choice
+    roots = {root} if root else {Path(tempfile.gettempdir()), FALLBACK}
     for folder in roots:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:

@@ -47,6 +47,13 @@ def measure(arch: str, *, image_size: int = 224, classes: int = 1000, stem: str 
     )
 
 
+def measure_all(*, image_size: int = 224, classes: int = 1000, stem: str = "imagenet") -> list[Size]:
+    """Every network, the smallest first."""
+    from trainserve.train.architecture import ARCHS
+
+    return [measure(arch, image_size=image_size, classes=classes, stem=stem) for arch in ARCHS]
+
+
 def _kept_for_backward(model: torch.nn.Module, image_size: int) -> int:
     """Bytes a picture that autograd keeps beside the weights, each storage once."""
     import torch

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "why": ("trainserve.cli.why", "Say why a run failed or stands still, and what to do."),
     "rm": ("trainserve.cli.rm", "Remove runs, with everything they made."),
     "gc": ("trainserve.cli.gc", "Show what can be thrown away, and throw it away with --yes."),
+    "report": ("trainserve.cli.report", "Write one HTML file about a run, or several."),
     "evaluate": ("trainserve.cli.evaluate", "Measure a run, bundle, archive or server on labelled pictures."),
     "compare": ("trainserve.cli.compare", "Show what differs between runs, in spec and result."),
     "export": ("trainserve.cli.export", "Write a model as TorchScript, torch.export or ONNX, checked."),

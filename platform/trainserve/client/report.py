@@ -1,0 +1,115 @@
+"""Runs of this machine as one HTML file: `platform report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from trainserve.client.listener import Listener
+from trainserve.client.runs import summary
+from trainserve.errors import UserError
+from trainserve.kube.names import FAILED, INTERRUPTED
+from trainserve.local import rundir
+from trainserve.local.rundir import RunDir
+from trainserve.machine.files import write_text
+from trainserve.spec.classifier import Classifier
+
+if TYPE_CHECKING:
+    from trainserve.evaluate.report.content import Facts
+
+LONGEST = 120  # letters of a file's name
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written."""
+
+    path: Path  # absolute
+    size: int  # bytes
+    runs: list[dict[str, Any]]  # the numbers behind it, plain JSON values
+
+
+def report(
+    names: Sequence[str],
+    listener: Listener,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """Write the report of one run, or of several beside each other, in whatever state they are.
+
+    `data` is where the runs' pictures are now, or other pictures to ask them about; `out` is report.html in the first
+    run's output folder unless given. Raises UserError for no such run or no such place, DataError for such pictures.
+    """
+    runs = [rundir.open_run(name) for name in dict.fromkeys(names)]
+    path = (default_path(runs) if out is None else checked(out)).absolute()
+    from trainserve.evaluate.report.gather import gather  # imports torch
+    from trainserve.evaluate.report.page import page
+    from trainserve.evaluate.report.summary import numbers
+
+    found = [gather(facts(run), data, progress=listener.pictures_checked) for run in runs]
+    text = page(found, now or datetime.now(UTC))
+    path.parent.mkdir(exist_ok=True)  # the output folder of a run that has just begun
+    write_text(path, text)
+    for item in found:
+        for sentence in item.missing:
+            listener.notice(f"{item.facts.name}: {sentence}")
+    return Report(path, len(text.encode()), numbers(found))
+
+
+def default_path(runs: Sequence[RunDir]) -> Path:
+    """report.html in the run's output; of several, a name that says which, in the first one's."""
+    if len(runs) == 1:
+        return runs[0].output / "report.html"
+    name = "-".join(["report", *(run.name for run in runs)])
+    return runs[0].output / f"{name[:LONGEST]}.html"
+
+
+def checked(out: Path) -> Path:
+    """Raises UserError, before the work, for what cannot be written as a file."""
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder, not a file", hint=f"--out {out / 'report.html'}")
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out {out}: a pipe or device, not a file", hint="give a file such as report.html")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}", hint="make it first")
+    return out
+
+
+def facts(run: RunDir) -> Facts:
+    """What is known of a run beside its output folder. Raises Damaged."""
+    from trainserve.evaluate.report.content import Facts
+
+    known = summary(run)
+    message, advice = known["message"], ""
+    if known["state"] in (FAILED, INTERRUPTED):
+        from trainserve.local.why import why
+
+        found = why(run)
+        message, advice = found.title, found.advice
+    job = run.job() or {}
+    return Facts(
+        name=run.name,
+        state=known["state"],
+        output=run.output,
+        classifier=_classifier(run),
+        message=message,
+        advice=advice,
+        created=known["created"],
+        restarts=known["restarts"],
+        uid=str(job.get("metadata", {}).get("uid", "")),
+    )
+
+
+def _classifier(run: RunDir) -> Classifier | None:
+    try:
+        return Classifier.model_validate(yaml.safe_load(run.spec_path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError, ValidationError):
+        return None  # gone or damaged: the report says so

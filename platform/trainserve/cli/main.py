@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("trainserve.cli.models", "List the ResNets: parameters, multiply-adds, memory."),
     "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
     "tensorboard": ("trainserve.cli.tensorboard", "Show the curves of runs in TensorBoard."),
+    "doctor": ("trainserve.cli.doctor", "Check what this machine has of what is needed."),
     "completion": ("trainserve.cli.completion", "Print a script with which the shell completes names."),
 }
 

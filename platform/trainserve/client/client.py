@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainserve.evaluate.labelled import Split
     from trainserve.local.garbage import Garbage
     from trainserve.local.removal import Removed
+    from trainserve.machine.check import Check
     from trainserve.observe.events import Event
     from trainserve.observe.summary import Summary
     from trainserve.package.export import Exported
@@ -195,6 +196,12 @@ class Client:
 
         found = garbage.find(older_than_s=older_than_s, keep=keep)
         return garbage.remove(found) if yes else found
+
+    def doctor(self) -> list[Check]:
+        """What this machine has of what training and serving need; `stops` is true of what is required and missing."""
+        from trainserve.client import doctor
+
+        return doctor.doctor()
 
     def package(
         self,

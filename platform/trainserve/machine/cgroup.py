@@ -1,4 +1,4 @@
-"""What the cgroup of this process says: processes killed for memory, and how many cores it may use. Both versions.
+"""What the cgroup of this process says: processes killed for memory, cores and memory it may use. Both versions.
 
 Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.events, cpu.max) and
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.oom_control), .../scheduler/sched-bwc.html.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
+NO_LIMIT = 1 << 60  # version 1 has no word for none, only a very large number
 
 
 def oom_kills(root: Path = ROOT) -> int | None:
@@ -30,6 +31,28 @@ def cores(root: Path = ROOT) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _cpu_limit(root)
     return max(1, affinity if limit is None else min(affinity, math.ceil(limit)))
+
+
+def memory_limit(root: Path = ROOT) -> int | None:
+    """Bytes that this cgroup, or one above it that is seen here, allows; None where there is no limit."""
+    found = []
+    for folder, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+        for path in _candidates(root, folder, name):
+            text = _read(path).strip()
+            if text.isdigit() and int(text) < NO_LIMIT:
+                found.append(int(text))
+    return min(found, default=None)
+
+
+def total_memory(root: Path = ROOT) -> int | None:
+    """Bytes of memory of the machine; None where the system does not say."""
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024  # /proc's kB are KiB
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
 
 
 def _cpu_limit(root: Path) -> float | None:

@@ -59,16 +59,23 @@ def pairs(report: RunReport) -> Html | None:
         return element("p", "No class was taken for another.")
     rest = len(report.measures.confused) - len(report.pairs)
     more = element("p", f"{rest} rarer pairs are in the matrix.", class_="note") if rest else None
-    return join(element("ol", *(_pair(pair) for pair in report.pairs), class_="pairs"), more)
+    there = any(example.seen is not None for pair in report.pairs for example in pair.mistakes)
+    words = (
+        "The surest mistakes of each pair, with the probability of the wrong answer; beside them what it knows well."
+        if there
+        else "Each with the pictures that were taken for another class."
+    )
+    found = element("ol", *(_pair(pair) for pair in report.pairs), class_="pairs")
+    return join(element("p", words, class_="note"), found, more)
 
 
 def _pair(pair: PairExamples) -> Html:
     times = f"{pair.count} picture{'s' * (pair.count != 1)}, {axes.share(pair.share)} of "
     head = element(
         "h4", name(pair.actual, LETTERS), " taken for ", name(pair.predicted, LETTERS),
-        element("span", times, name(pair.actual, LETTERS), class_="note"),
+        element("span", times, name(pair.actual, LETTERS), class_="note"), class_="title",
     )  # fmt: skip
-    figures = [_thumb(example, f"{axes.share(example.confidence)} sure") for example in pair.mistakes]
+    figures = [_thumb(example, axes.share(example.confidence)) for example in pair.mistakes]
     typical = [
         _thumb(example, join("typical ", name(example.actual, 14)))
         for example in (pair.typical_actual, pair.typical_predicted)
@@ -78,9 +85,8 @@ def _pair(pair: PairExamples) -> Html:
     sure = [figure for figure in typical if figure is not None]
     if not shown:
         return element("li", head)
-    return element(
-        "li", head, element("div", *shown, element("span", class_="divider") if sure else None, *sure, class_="thumbs")
-    )
+    groups = [element("div", *group, class_="group") for group in (shown, sure) if group]
+    return element("li", head, element("div", *groups, class_="thumbs"))
 
 
 def _thumb(example: Example, words: str) -> Html | None:
@@ -115,15 +121,15 @@ def worst(report: RunReport) -> Html | None:
 
 def _mistake(item: Example) -> Html:
     if item.actual == item.predicted:
-        head = element("h4", name(item.actual, LETTERS))
+        head = element("p", name(item.actual, LETTERS), class_="title")
     else:
-        head = element("h4", name(item.actual, LETTERS), " taken for ", name(item.predicted, LETTERS))
+        head = element("p", name(item.actual, LETTERS), " taken for ", name(item.predicted, LETTERS), class_="title")
     figures = [
         element("figure", image(picture), element("figcaption", *words), class_="thumb")
         for picture, words in (
             (item.seen, ["picture"]),
-            (item.why_predicted, ["for ", name(item.predicted, 14)]),
-            (item.why_actual, ["for ", name(item.actual, 14)]),
+            (item.why_predicted, ["speaks for ", name(item.predicted, 14)]),
+            (item.why_actual, ["speaks for ", name(item.actual, 14)]),
         )
         if picture is not None
     ]
@@ -137,7 +143,7 @@ def calibration(report: RunReport) -> Html | None:
         return None
     words = (
         "Bars: how often answers with this probability are right. On the dashed line a network that says 80 % is "
-        "right in 80 of 100 cases; below it, it is too sure of itself. "
+        "right in 80 of 100 cases; below it, it is too sure of itself. Shaded: how far off. "
         f"Expected calibration error (ECE, 15 bins): {axes.share(report.measures.ece)}."
     )
     return element(
@@ -166,5 +172,5 @@ def image(picture: Picture, title: str | None = None) -> Html:
     """An `img` of its natural size."""
     return element(
         "img", src=picture.url, width=picture.width, height=picture.height, alt=picture.alt, title=title,
-        class_="pixelated" if picture.pixelated else None, loading="lazy", decoding="async",
+        class_="pixelated" if picture.pixelated else None,
     )  # fmt: skip

@@ -8,8 +8,8 @@ from trainserve.evaluate.measures import CalibrationBin
 from trainserve.evaluate.report import axes
 from trainserve.evaluate.report.html import Html, element, join
 
-WIDTH, PLOT, LEFT, TOP = 460, 220, 52, 12
-RIGHT, COUNTS, GAP = 12, 44, 34  # COUNTS: height of the histogram below
+WIDTH, PLOT, LEFT, TOP = 460, 220, 66, 12
+RIGHT, COUNTS, GAP = 24, 44, 34  # COUNTS: height of the histogram below
 
 
 def reliability(bins: Sequence[CalibrationBin]) -> Html:

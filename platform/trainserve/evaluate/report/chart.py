@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from trainserve.evaluate.report import axes
 from trainserve.evaluate.report.history import Mark, thinned
-from trainserve.evaluate.report.html import Html, data_block, element, join, shortened
+from trainserve.evaluate.report.html import Html, data_block, element, join, printable, shortened
 
 WIDTH, HEIGHT = 460, 260  # of the view box: its text stays readable at 340 px
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 POINTS = 400  # of a series; more are means of neighbours
 COLOURS = 6
+KINDS = {"stopped": "stopped", "resumed": "went on from a checkpoint", "restarted": "began again"}
 DOTS = 40  # a series with at most so many points shows each
 
 
@@ -76,14 +77,17 @@ def line_chart(
         class_="lines",
     )
     values = [
-        {"name": item.name, "points": [[round(px(x), 1), round(py(y), 1), _round(x), say(y)] for x, y in item.points]}
+        {
+            "name": printable(item.name),
+            "points": [[round(px(x), 1), round(py(y), 1), _round(x), say(y)] for x, y in item.points],
+        }
         for item in shown
     ]
     block = data_block({"x": x_label, "series": values, "top": TOP, "bottom": HEIGHT - BOTTOM}, class_="points")
     many = any(len(item.points) > POINTS for item in series)
     means = f"Each of {POINTS} points is the mean of its neighbours." if many else None
     notes = [element("p", text, class_="note") for text in (note, means) if text]
-    legend = _legend(shown, marks) if len(shown) > 1 or marks else None
+    legend = _legend(shown if len(shown) > 1 else [], marks)
     return element("figure", element("figcaption", title), legend, svg, block, *notes, class_="chart")
 
 
@@ -123,7 +127,7 @@ def _mark(mark: Mark, x: float) -> Html:
     return element("g", title, line, flag)
 
 
-def _legend(series: Sequence[Series], marks: Sequence[Mark]) -> Html:
+def _legend(series: Sequence[Series], marks: Sequence[Mark]) -> Html | None:
     items = []
     for item in series:
         style = f"curve s{item.style % COLOURS}{' faint' * item.faint}"
@@ -131,9 +135,10 @@ def _legend(series: Sequence[Series], marks: Sequence[Mark]) -> Html:
         swatch = element("svg", stroke, width=26, height=12, aria_hidden="true")
         items.append(element("li", swatch, element("bdi", shortened(item.name, 32))))
     if marks:
+        kinds = dict.fromkeys(KINDS[mark.kind] for mark in marks)
         flag = element("path", d="M8,10l-5,-8h10z", class_="flag")
-        items.append(element("li", element("svg", flag, width=16, height=12, aria_hidden="true"), "stopped, went on"))
-    return element("ul", *items, class_="legend")
+        items.append(element("li", element("svg", flag, width=16, height=12, aria_hidden="true"), ", ".join(kinds)))
+    return element("ul", *items, class_="legend") if items else None
 
 
 def _in_words(series: Sequence[Series], say: Callable[[float], str]) -> str:

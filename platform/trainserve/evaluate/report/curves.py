@@ -58,13 +58,15 @@ def of_several(reports: Sequence[RunReport]) -> Html:
     return element("div", *charts, class_="charts")
 
 
-def _rate(report: RunReport, style: int = 0) -> Series:
-    return Series(report.facts.name, [(step.epoch, step.lr) for step in report.history.steps], style)
+def _rate(report: RunReport, style: int | None = None) -> Series:
+    label = "learning rate" if style is None else report.facts.name
+    return Series(label, [(step.epoch, step.lr) for step in report.history.steps], style or 0)
 
 
-def _speed(report: RunReport, style: int = 0) -> Series:
+def _speed(report: RunReport, style: int | None = None) -> Series:
     told = [(step.epoch, step.images_per_second) for step in report.history.steps]
-    return Series(report.facts.name, [(epoch, rate) for epoch, rate in told if rate is not None], style)
+    label = "pictures a second" if style is None else report.facts.name
+    return Series(label, [(epoch, rate) for epoch, rate in told if rate is not None], style or 0)
 
 
 def _zero(*series: Series) -> tuple[float, float] | None:

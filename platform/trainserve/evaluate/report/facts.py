@@ -49,7 +49,7 @@ def data(found: DataFacts | None) -> Html | None:
                 Cell(name(label, 40), label),
                 Cell("–" if train is None else f"{train:,}", train or 0),
                 Cell("–" if val is None else f"{val:,}", val or 0),
-                Cell(small_bar(((train or 0) + (val or 0)) / most), (train or 0) + (val or 0)),
+                _together((train or 0) + (val or 0), most),
             ]
             for label, train, val in found.classes
         ]
@@ -57,6 +57,10 @@ def data(found: DataFacts | None) -> Html | None:
         words = f"Pictures of each of {len(rows)} classes"
         parts.append(element("details", element("summary", words), shown, open=len(rows) <= FOLDED))
     return join(*parts)
+
+
+def _together(count: int, most: int) -> Cell:
+    return Cell(join(f"{count:,} ", small_bar(count / most)), count)
 
 
 def _balance(found: DataFacts) -> str:
@@ -74,7 +78,9 @@ def settings(report: RunReport) -> Html | None:
         return None
     changed = [item for item in report.settings if item.changed]
     rest = [item for item in report.settings if not item.changed]
-    rows: list[Row] = [[Cell(element("code", item.field)), name(item.value, 80), name(item.default, 40)] for item in changed]
+    rows: list[Row] = [
+        [Cell(element("code", item.field)), name(item.value, 80), name(item.default, 40)] for item in changed
+    ]
     usual: list[Row] = [[Cell(element("code", item.field)), name(item.value, 80)] for item in rest]
     folded = element(
         "details",

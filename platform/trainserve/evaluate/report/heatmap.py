@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from trainserve.evaluate.report import axes
-from trainserve.evaluate.report.html import Html, data_block, element, join, shortened
+from trainserve.evaluate.report.html import Html, data_block, element, join, printable, shortened
 
 EDGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # upper ends of the steps
-CELLS = ((5, 56), (12, 40), (20, 30), (40, 18), (80, 12), (250, 5), (600, 3))  # up to so many classes: px of a cell
+CELLS = ((5, 64), (12, 50), (20, 34), (40, 20), (80, 12), (250, 4), (600, 2))  # up to so many classes: px of a cell
 CLUSTERED = 30  # from so many classes on
 WRITTEN_PX = 30  # cells of this size have their count in them
 LINE_PX = 12  # of a label
@@ -25,9 +25,9 @@ LETTER_PX = 6.6  # mean width; long labels are cut, so it need not be exact
 def heat_map(confusion: np.ndarray, classes: Sequence[str]) -> Html:
     """The matrix int64 [C, C] (row is the right class) as an SVG and what the page's script needs for its cells."""
     count = len(classes)
-    cell = next((px for limit, px in CELLS if count <= limit), 2)
+    cell = next((px for limit, px in CELLS if count <= limit), 1)
     order = clustered(confusion) if count >= CLUSTERED else list(range(count))
-    names = [classes[k] for k in order]
+    names = [printable(classes[k]) for k in order]
     matrix = confusion[np.ix_(order, order)]
     support = matrix.sum(axis=1)
     labels = [shortened(name, LETTERS) for name in names]
@@ -127,7 +127,7 @@ def _axis_names(margin: int, size: int) -> Html:
 
 def _legend() -> Html:
     """The steps of both colours with their upper ends."""
-    width, parts = 40, []
+    width, parts = 44, []
     for row, (kind, text) in enumerate((("hit", "right"), ("miss", "wrong"))):
         parts.append(element("text", text, x=0, y=row * 16 + 11))
         for index in range(len(EDGES)):
@@ -136,9 +136,18 @@ def _legend() -> Html:
                 element("rect", x=x, y=row * 16, width=width - 2, height=14, class_=f"{kind} h{index + 1}")
             )  # fmt: skip
     for index, edge in enumerate(EDGES):
-        parts.append(element("text", f"≤ {100 * edge:.0f} %", x=42 + index * width + 19, y=46, text_anchor="middle"))
+        parts.append(element("text", f"{100 * edge:.0f} %", x=42 + index * width + 21, y=45, text_anchor="middle"))
+    parts.append(element("text", "up to", x=0, y=45))
     words = "Colour: share of the pictures of a row's class, in steps up to 1, 2, 5, 10, 20, 50 and 100 percent."
-    svg = element("svg", *parts, viewBox=f"0 0 {44 + 7 * width} 50", role="img", aria_label=words, class_="heat-legend")
+    svg = element(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {44 + 7 * width} 50",
+        width=44 + 7 * width,
+        role="img",
+        aria_label=words,
+        class_="heat-legend",
+    )
     return element("p", svg)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from html import escape
 from typing import Any
 
+WANTED = "\n\t\u00a0\u200c\u200d"  # line breaks; joiners, which Persian words and many emoji need
+_NUMBER = re.compile(r"(\d) %")
 EMPTY = {"br", "hr", "img", "input", "link", "meta"}
 
 
@@ -36,7 +39,17 @@ def element(tag: str, *children: str | None, **attributes: str | float | bool | 
 
 def join(*children: str | None) -> Html:
     """Children after each other; None is nothing."""
-    return Html("".join(child if isinstance(child, Html) else escape(child) for child in children if child is not None))
+    return Html(
+        "".join(child if isinstance(child, Html) else _escaped(child) for child in children if child is not None)
+    )
+
+
+def printable(text: str) -> str:
+    """Without what cannot be seen, such as a change of direction or a byte that is no UTF-8: that is spelt out."""
+    return "".join(
+        letter if letter.isprintable() or letter in WANTED else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def name(text: str, limit: int | None = None) -> Html:
@@ -65,4 +78,10 @@ def source_hash(text: str) -> str:
 
 
 def _text(value: str | float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return printable(str(value))
+
+
+def _escaped(text: str) -> str:
+    return escape(_NUMBER.sub("\\1\u00a0%", printable(text)))  # a number and its % stay in one line

@@ -59,7 +59,7 @@ def settings(classifier: Classifier, history: History) -> tuple[Setting, ...]:
 
 def _value(value: Any) -> str:
     if value is None:
-        return "none"
+        return "not set"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -161,7 +161,7 @@ def environment(description: ModelDescription | None, history: History) -> dict[
         "trained on": {"cpu": "CPU", "cuda": "GPU (cuda)"}.get(facts.get("device", ""), str(facts.get("device", ""))),
         "processes": f"{processes}" if processes else "",
         "global batch": f"{facts['batchSize']} pictures a step" if "batchSize" in facts else "",
-        "time at work": duration(history.seconds) if history.seconds else "",
+        "training time": duration(history.seconds) if history.seconds else "",
         "torch of the training": str(lineage.get("torchVersion", "")),
         "code of the training": str(lineage.get("codeVersion", "")),
         "report made by": f"trainserve {trainserve.__version__}, Python {platform.python_version()}",

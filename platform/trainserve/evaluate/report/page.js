@@ -126,6 +126,15 @@
     });
   }
 
+  // A link to a run that is folded unfolds it.
+  const unfold = () => {
+    const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+    const folded = target && (target.closest("details") ?? target.querySelector(":scope > details"));
+    if (folded && !folded.open) { folded.open = true; target.scrollIntoView(); }
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
   // On paper nothing is folded.
   addEventListener("beforeprint", () => { for (const folded of document.querySelectorAll("details")) folded.open = true; });
   addEventListener("scroll", hide, { passive: true });

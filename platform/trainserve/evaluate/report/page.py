@@ -77,13 +77,18 @@ def _run(report: RunReport, key: str, *, alone: bool) -> Html:
     links = [element("li", element("a", title, href=f"#{key}-{anchor}")) for anchor, title, _ in there]
     menu = element("nav", element("ul", *links), aria_label=f"Parts of the report of {report.facts.name}")
     sections = [
-        element("section", element("h3", title, id=f"{key}-{anchor}"), content, aria_labelledby=f"{key}-{anchor}")
+        element(
+            "section",
+            element("h2" if alone else "h3", title, id=f"{key}-{anchor}"),
+            content,
+            aria_labelledby=f"{key}-{anchor}",
+        )
         for anchor, title, content in there
     ]
     if alone:
         return element("article", menu, *sections, id=key)
     head = element("summary", element("h2", name(report.facts.name)))
-    return element("article", element("details", head, menu, *sections, open=True), id=key)
+    return element("article", element("details", head, menu, *sections), id=key)
 
 
 def _perfect(report: RunReport) -> bool:

@@ -29,7 +29,11 @@ def headline(report: RunReport) -> Html:
         low, high = wilson(right, total)
         what = report.asked or "validation pictures, best epoch so far"
         number = element("p", axes.share(right / total), class_="big")
-        words = element("p", f"right: {right:,} of {total:,} {what}", class_="of")
+        words = element(
+            "p",
+            f"right: {right:,} of {total:,} {what}; 95 % interval {axes.share(low)} to {axes.share(high)}",
+            class_="of",
+        )
         parts.append(element("div", number, words, bars.interval(low, high, right / total), class_="headline"))
     parts.append(element("dl", *_tiles(report), class_="tiles"))
     parts.append(element("ul", *(element("li", text) for text in meaning(report)), class_="meaning"))
@@ -49,7 +53,7 @@ def _tiles(report: RunReport) -> list[Html]:
         "ECE": axes.share(measures.ece) if measures else None,
         "classes": str(classes) if classes else None,
         "epochs": _epochs(report),
-        "time at work": duration(told.seconds) if told.seconds else None,
+        "training time": duration(told.seconds) if told.seconds else None,
         "restarts": str(report.facts.restarts) if report.facts.restarts else None,
     }
     return [
@@ -119,10 +123,10 @@ def several(reports: Sequence[RunReport]) -> Html:
                 Cell(duration(report.history.seconds), report.history.seconds),
             ]
         )
-    heads = ["run", "state", "top-1", "95 % interval", "top-5", "loss", "macro F1", "ECE", "time at work"]
+    heads = ["run", "state", "top-1", "95 % interval", "top-5", "loss", "macro F1", "ECE", "training time"]
     best = element("p", _verdict(reports), class_="note")
     parts = [
-        ("Results", join(table("Results", heads, rows, sortable=True, texts=2), best)),
+        ("Results", join(table("Runs", heads, rows, sortable=True, texts=2), best)),
         ("Curves", curves.of_several(reports)),
         ("What differs in the settings", _differences(reports)),
     ]

@@ -59,7 +59,7 @@ def _calibration(report: RunReport) -> str:
     assert report.evaluation is not None
     assert report.measures is not None
     sure = float(report.evaluation.confidence.mean(dtype=np.float64)) - report.measures.top1
-    error = axes.share(report.measures.ece)
+    error = f"{100 * report.measures.ece:.1f} points"
     if report.measures.ece < 0.02:
         return f"Its probabilities can be taken as they are: on average {error} off (ECE)."
     side = "too sure of itself" if sure > 0 else "less sure than it could be"

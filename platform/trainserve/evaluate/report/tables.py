@@ -19,9 +19,7 @@ class Cell:
 Row = Sequence[Cell | str]
 
 
-def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Row], *, sortable: bool = False, texts: int = 1
-) -> Html:
+def table(caption: str, heads: Sequence[str], rows: Sequence[Row], *, sortable: bool = False, texts: int = 1) -> Html:
     """Rows under headings in a box of its own that scrolls; the first `texts` columns are text, the others numbers.
 
     The first cell of a row is its heading.

@@ -175,3 +175,103 @@ def test_extreme_shapes_cost_no_more():
 def test_decoding_imports_no_torch():
     code = "import sys, trainserve.train.preprocess; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+def heic(image: Image.Image, **options: object) -> bytes:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return pictures.encode(image, "HEIF", quality=90, chroma=444, **options)
+
+
+def avif(image: Image.Image, **options: object) -> bytes:
+    return pictures.encode(image, "AVIF", quality=95, subsampling="4:4:4", **options)
+
+
+@pytest.mark.parametrize("encoded", [heic, avif])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_heic_and_avif_are_read_as_others_are(encoded, mode):
+    image = pictures.corners(96, 64).convert(mode)
+    got = decode(encoded(image), SMALL)
+    assert (got.mode, got.size) == ("RGB", (96, 64))
+    assert (to_tensor(got, SMALL) - to_tensor(image.convert("RGB"), SMALL)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("encoded", [heic, avif])
+def test_img_04_a_turned_heic_or_avif_is_turned_back_once(encoded, orientation):
+    """The containers have a turn of their own (irot, imir) beside EXIF's: both are written here, one must count."""
+    upright = pictures.corners(96, 64)
+    with Image.open(BytesIO(pictures.oriented(upright, orientation, "PNG"))) as stored:
+        bare = Image.frombytes(stored.mode, stored.size, stored.tobytes())
+        data = encoded(bare, exif=stored.getexif().tobytes()) if orientation > 1 else encoded(bare)
+    assert orientation == 1 or b"irot" in data or b"imir" in data
+    assert (preprocess(data, SMALL) - to_tensor(upright, SMALL)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("encoded", [heic, avif])
+def test_img_06_a_heic_or_avif_that_says_less_than_it_holds_is_refused_before_decoding(encoded):
+    data = bytearray(encoded(Image.new("RGB", (1200, 1000), (9, 9, 9))))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = (16).to_bytes(4, "big") * 2
+    with pytest.raises(PictureError, match=r"1200 ?x ?1000"):
+        decode(bytes(data), Preprocessing.for_size(16, 1_000_000))
+
+
+def test_img_06_an_animated_avif_is_measured_by_its_first_picture():
+    moving = pictures.encode(pictures.corners(), "AVIF", save_all=True, append_images=[pictures.corners()])
+    assert decode(moving, Preprocessing.for_size(16, 24 * 16)).size == (24, 16)
+    with pytest.raises(PictureError, match="24 x 16 = 384"):
+        decode(moving, Preprocessing.for_size(16, 24 * 16 - 1))
+
+
+def test_an_avif_that_hides_its_picture_is_refused():
+    data = avif(pictures.corners())
+    with pytest.raises(PictureError):
+        decode(data.replace(b"iloc", b"free"), SMALL)
+
+
+def test_without_pillow_heif_the_package_is_named(monkeypatch):
+    from trainserve.train import preprocess as module
+
+    module._register_heif.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(PictureError, match="pip install pillow-heif"):
+        decode(data, SMALL)
+
+
+def test_img_06_a_tile_larger_than_the_picture_counts():
+    """A TIFF of 8 x 8 pixels may have a tile of 8,000 x 8,000, which a decoder takes whole: here 190 MB."""
+    tags = [(256, 8), (257, 8), (258, 8), (259, 8), (262, 1), (277, 1), (322, 8000), (323, 8000), (324, 8), (325, 9)]
+    entries = b"".join(tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + value.to_bytes(4, "little") for tag, value in tags)
+    data = b"II*\0" + (17).to_bytes(4, "little") + bytes(9) + len(tags).to_bytes(2, "little") + entries + bytes(4)
+    with pytest.raises(PictureError, match=r"8000 x 8000 = 64,000,000 pixels"):
+        decode(data, Preprocessing.for_size(16, 1_000_000))
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_takes_hours():
+    data = pictures.encode(Image.new("RGB", (400, 400)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    limit = Preprocessing.for_size(16, 400 * 400)
+    assert decode(data[:-2] + 20 * scan + data[-2:], limit).size == (50, 50)
+    with pytest.raises(PictureError, match=r"1010 scans of 400 x 400 pixels"):
+        decode(data[:-2] + 1000 * scan + data[-2:], limit)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".avif", ".png"])
+def test_of_several_frames_the_first_is_seen(suffix):
+    first, second = Image.new("RGB", (16, 16), (250, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 250))
+    data = pictures.encode(first, suffix[1:].upper(), save_all=True, append_images=[second])
+    assert close(pixel(decode(data, SMALL), 8, 8), (250, 0, 0), by=30)
+
+
+def test_pillow_says_nothing_beside_its_exception(capfd):
+    data = pictures.picture("I;16B")
+    wrong = data.replace(
+        (277).to_bytes(2, "big") + b"\0\3\0\0\0\1\0\1", (277).to_bytes(2, "big") + b"\0\3\0\0\0\1\xff\xff"
+    )
+    assert wrong != data
+    with pytest.raises(PictureError):
+        decode(wrong, SMALL)
+    assert capfd.readouterr() == ("", "")

@@ -13,8 +13,9 @@ Memory: at most about 12 bytes a pixel of the picture (alpha on white: picture, 
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,13 +30,19 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL_PX = 64
 
 # Formats whose header states the true size, so that the pixel limit holds before anything is decoded (an ICO, say, may
-# hold a far larger PNG), and which start no other program (EPS does). An AVIF's header may lie: `_coded_pixels`.
+# hold a far larger PNG), and which start no other program (EPS does). What else costs is in `_refuse_too_large`.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "HEIF")
 # Brands of ISO/IEC 23008-12 in a file's first box: HEVC pictures, single or in a sequence.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 AVIF_BRANDS = {b"avif", b"avis"}
 
 ORIENTATION_TAG = 0x0112
+TILE_TAGS = (322, 323)  # TIFF's TileWidth and TileLength
+# Scans of a JPEG at the pixel limit: more of smaller ones. A progressive one has about 10; each is a pass over all of
+# the picture, and a file of 16 MiB may have 200,000.
+SCANS = 64
+AV1_OBUS = 4096  # parts of one AV1 picture that are looked at; it has some ten
+AV1_WORK = 8  # times the file's size that items may have together: a file may list one piece a million times
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,6 +58,7 @@ UPRIGHT = {
 Image.MAX_IMAGE_PIXELS = None
 # Pillow warns of harmless oddities, such as broken EXIF. Once for the process: catch_warnings is not for threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a picture is in the exception, with its name
 
 
 class PictureError(ValueError):
@@ -151,17 +159,35 @@ def _register_heif() -> None:
 
 def _decode(data: bytes, preprocessing: Preprocessing) -> Image.Image:
     with open_picture(BytesIO(data)) as opened:
-        width, height = opened.size
-        if width * height > preprocessing.max_pixels:
-            raise PictureError(
-                f"{width} x {height} = {width * height:,} pixels is more than the limit of "
-                f"{preprocessing.max_pixels:,} (maxPixels)"
-            )
+        _refuse_too_large(opened, data, preprocessing.max_pixels)
         opened.draft(opened.mode, (2 * preprocessing.resize, 2 * preprocessing.resize))
         opened.load()
         turn = UPRIGHT.get(_orientation(opened))
         image = _rgb(opened)
     return image if turn is None else image.transpose(turn)
+
+
+def _refuse_too_large(opened: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Raises PictureError when decoding would cost more than the picture's limit, before anything is decoded."""
+    _refuse_size(*opened.size, max_pixels)
+    if opened.format == "TIFF":
+        tags = opened.tag_v2  # type: ignore[attr-defined]
+        width, height = (tags.get(tag) for tag in TILE_TAGS)
+        if isinstance(width, int) and isinstance(height, int):  # a tile is decoded whole, whatever the picture's size
+            _refuse_size(width, height, max_pixels)
+    elif opened.format == "AVIF":
+        _refuse_size(*_coded_size(data), max_pixels)
+    elif opened.format == "JPEG":
+        scans = data.count(b"\xff\xda")
+        if scans * opened.width * opened.height > SCANS * max_pixels:
+            raise PictureError(f"{scans} scans of {opened.width} x {opened.height} pixels: decoding takes too long")
+
+
+def _refuse_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{width} x {height} = {width * height:,} pixels is more than the limit of {max_pixels:,} (maxPixels)"
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -231,3 +257,143 @@ def normalise(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     values = pixels.permute(2, 0, 1).to(torch.float32).div_(255).contiguous()
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (preprocessing.mean, preprocessing.std))
     return values.sub_(mean).div_(std)
+
+
+def _coded_size(data: bytes) -> tuple[int, int]:
+    """The largest (width, height) that an AV1 stream of an AVIF says it is coded with.
+
+    The container's size (ispe) is only what the decoded picture is scaled to: a file of 1 KiB that says 16 x 16 may
+    hold 16,384 x 16,384. Raises PictureError where no stream says its size. Sources: AV1 Bitstream Specification 5.3
+    and 5.5 (OBUs, sequence header); ISO/IEC 14496-12 8.7.5, 8.11.3 (chunk offsets, item locations).
+    """
+    sizes: list[tuple[int, int]] = []
+    left = AV1_WORK * len(data)
+    for stream in _av1_streams(data):
+        left -= len(stream)
+        if left < 0:
+            raise PictureError("corrupt: an AVIF whose items overlap")
+        sizes += _sequence_sizes(stream)
+    if not sizes:
+        raise PictureError("corrupt: an AVIF without an AV1 picture")
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end of the contents) of the boxes in data[start:end]."""
+    while start + 8 <= end:
+        size, kind, body = _number(data, start, 4), data[start + 4 : start + 8], start + 8
+        if size == 1:
+            size, body = _number(data, body, 8), body + 8
+        stop = end if size == 0 else start + size
+        if stop < body or stop > end:
+            return
+        yield kind, body, stop
+        start = stop
+
+
+def _number(data: bytes, start: int, size: int) -> int:
+    return int.from_bytes(data[start : start + size], "big")
+
+
+def _av1_streams(data: bytes, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The bytes of every item of an AVIF, AV1 or not, and of the first picture of every track."""
+    for kind, body, stop in _boxes(data, start, len(data) if end is None else end):
+        if kind in {b"moov", b"trak", b"mdia", b"minf"}:
+            yield from _av1_streams(data, body, stop)
+        elif kind == b"stbl":
+            inner = {name: first for name, first, _ in _boxes(data, body, stop)}
+            chunks, sizes = inner.get(b"stco") or inner.get(b"co64"), inner.get(b"stsz")
+            if chunks is not None and sizes is not None:
+                offset = _number(data, chunks + 8, 4 if b"stco" in inner else 8)
+                size = _number(data, sizes + 4, 4) or _number(data, sizes + 12, 4)  # of all, or of the first
+                yield data[offset : offset + size]
+        elif kind == b"meta":
+            boxes = {name: (first, last) for name, first, last in _boxes(data, body + 4, stop)}
+            if b"iloc" in boxes:
+                yield from _items(data, *boxes[b"iloc"], boxes.get(b"idat", (0, 0))[0])
+
+
+def _items(data: bytes, at: int, end: int, idat: int) -> Iterator[bytes]:
+    version = data[at]
+    offset_size, length_size = data[at + 4] >> 4, data[at + 4] & 15
+    base_size, index_size = data[at + 5] >> 4, data[at + 5] & 15 if version else 0
+    wide = 4 if version == 2 else 2
+    count = _number(data, at + 6, wide)
+    at += 6 + wide
+    for _ in range(count):
+        if at >= end:
+            return
+        at += wide
+        method = _number(data, at, 2) & 15 if version else 0
+        at += 4 if version else 2  # construction method, data reference
+        base = _number(data, at, base_size) + (idat if method == 1 else 0)
+        extents = _number(data, at + base_size, 2)
+        at += base_size + 2
+        item = b""
+        for _ in range(extents):
+            if at >= end or len(item) > len(data):
+                break
+            offset = base + _number(data, at + index_size, offset_size)
+            length = _number(data, at + index_size + offset_size, length_size)
+            item += data[offset : offset + length] if length else data[offset:]
+            at += index_size + offset_size + length_size
+        yield item
+
+
+def _sequence_sizes(stream: bytes) -> Iterator[tuple[int, int]]:
+    """(width, height) of each sequence header among a stream's OBUs."""
+    at = obus = 0
+    while at < len(stream):
+        obus += 1
+        if obus > AV1_OBUS:
+            raise PictureError(f"corrupt: an AV1 picture of more than {AV1_OBUS} parts")
+        kind, extended, sized = stream[at] >> 3, stream[at] & 4, stream[at] & 2
+        at += 2 if extended else 1
+        size, shift = (0, 0) if sized else (len(stream) - at, 56)
+        while shift < 56 and at < len(stream):  # LEB128
+            byte = stream[at]
+            size, shift, at = size | (byte & 127) << shift, shift + 7 if byte & 128 else 56, at + 1
+        if kind == 1:
+            yield _sequence_size(stream[at : at + size])
+        elif kind > 15:  # the forbidden bit: no OBU
+            return
+        at += size
+
+
+def _sequence_size(header: bytes) -> tuple[int, int]:
+    bits = int.from_bytes(header[:256], "big")
+    left = 8 * len(header[:256])
+
+    def take(count: int) -> int:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise PictureError("corrupt: an AV1 sequence header that ends too early")
+        return bits >> left & (1 << count) - 1
+
+    take(4)  # profile, still picture
+    if take(1):  # reduced header
+        take(5)
+    else:
+        delay = 0  # bits of a buffer delay, where there is a decoder model
+        if take(1):  # timing
+            take(64)
+            if take(1):
+                zeros = 0
+                while not take(1):
+                    zeros += 1
+                take(zeros)
+            if take(1):
+                delay = take(5) + 1
+                take(42)
+        display_delay = take(1)
+        for _ in range(take(5) + 1):  # operating points
+            take(12)
+            if take(5) > 7:
+                take(1)
+            if delay and take(1):
+                take(2 * delay + 1)
+            if display_delay and take(1):
+                take(4)
+    width_bits, height_bits = take(4) + 1, take(4) + 1
+    return take(width_bits) + 1, take(height_bits) + 1

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from support import bundles
@@ -56,7 +57,9 @@ def test_export_writes_the_runs_name_and_says_how_well_it_answers(tmp_path: Path
         (["export", "digits"], "--format"),
         (["models", "--image-size", "4"], "--image-size"),
         (["train", "--data", "x", "--weights", "digts"], "no such run 'digts'"),
+        (["train", "--data", "x", "--weights", "imagenett"], "did you mean 'imagenet'?"),
         (["train", "--data", "x", "--weights", "./w.pth"], "w.pth does not exist"),
+        (["train", "--data", "x", "--weights", "text.pth"], "nor one that torch.save wrote"),
         (["train", "--data", "x", "--weights", "x.mar"], "x.mar is an archive for TorchServe"),
         (["train", "--data", "x", "--weights", "folder/"], "is a folder without model.json"),
     ],
@@ -64,6 +67,7 @@ def test_export_writes_the_runs_name_and_says_how_well_it_answers(tmp_path: Path
 def test_wrong_input_is_told_in_words(words: list[str], says: str, tmp_path: Path) -> None:
     (tmp_path / "x.mar").write_bytes(b"")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "text.pth").write_text("hello")
     done = platform(*words, home=tmp_path / "home", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
@@ -78,7 +82,7 @@ def test_weights_become_a_path_that_pods_understand(tmp_path: Path) -> None:
     run.mkdir(parents=True)
     bundle.rename(run / "bundle")
     (tmp_path / "specs").mkdir()
-    (tmp_path / "specs" / "w.pth").write_bytes(b"looked at by rank 0 only")
+    torch.save({}, tmp_path / "specs" / "w.pth")  # whose tensors rank 0 looks at
     (tmp_path / "specs" / "a.yaml").write_text(
         "metadata: {name: a}\nspec: {data: {path: x}, model: {weights: ./w.pth}}"
     )

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from support import bundles, pictures
 from support.ranks import Ranks, classifier
-from trainserve.errors import EXIT_OK, EXIT_USER, EnvironmentProblem, UserError
+from trainserve.errors import EXIT_OK, EnvironmentProblem, UserError
 from trainserve.machine.files import sha256_of
 from trainserve.train import imagenet, weightfiles
 from trainserve.train.architecture import build
@@ -101,7 +102,7 @@ def test_the_small_stem_goes_into_the_middle_of_the_large_one(folder, tmp_path):
     [
         (("1", "10", "2"), [0, 1, 2], "122 of 122 tensors taken, head fc kept"),
         (("2", "1", "10"), [1, 2, 0], "head fc kept, its rows in this run's order of classes"),
-        (("a", "b"), None, "head fc new for 3 classes (the weights know 2 others)"),
+        (("a", "2"), None, "head fc new for 3 classes (the weights know 2, 1 of them among these)"),
     ],
 )
 def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, tmp_path, classes, order, words):
@@ -156,6 +157,14 @@ def test_names_are_found_whatever_stands_before_them(value, averaged, tmp_path):
     assert is_averaged is averaged
 
 
+def zip_of(name: str) -> Any:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, b"")
+
+    return write
+
+
 class Harmful:
     """What a pickle can do to whoever loads it."""
 
@@ -166,8 +175,12 @@ class Harmful:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (lambda path: path.write_bytes(b"hello"), "cannot be read as a state_dict"),
-        (lambda path: path.write_bytes(b""), "cannot be read as a state_dict"),
+        (lambda path: path.write_bytes(b"hello"), "nor one that torch.save wrote"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b"\x80\x02."), "cannot be read as a state_dict"),
+        (lambda path: (torch.save(some(), path), path.write_bytes(path.read_bytes()[:-9])), "was cut short"),
+        (zip_of("model/code/x.py"), "is a TorchScript program"),
+        (zip_of("MAR-INF/MANIFEST.json"), "a zip file, but not one that torch.save wrote"),
         (lambda path: torch.save({"a": Harmful()}, path), "it holds more than tensors"),
         (lambda path: torch.save([1, 2], path), "holds a list, not a state_dict"),
         (lambda path: torch.save({"features.0.weight": torch.zeros(2)}, path), "holds no ResNet"),
@@ -178,6 +191,14 @@ def test_what_is_no_state_dict_is_refused_in_words(write, says, tmp_path):
     write(tmp_path / "w.pth")
     with pytest.raises(UserError, match=says):
         read(tmp_path / "w.pth")
+
+
+def test_what_torch_wrote_is_taken_before_there_is_a_run(tmp_path):
+    """The old format too, which is no zip file."""
+    for number, new in enumerate((True, False)):
+        torch.save(some(), tmp_path / f"{number}.pth", _use_new_zipfile_serialization=new)
+        check(str(tmp_path / f"{number}.pth"), "resnet18")
+        assert set(read(tmp_path / f"{number}.pth")[0]) == PLAIN
 
 
 def test_other_networks_are_refused_with_the_likely_one(tmp_path):
@@ -377,15 +398,7 @@ def test_all_ranks_start_from_the_weights_and_a_resume_never_reads_them_again(fo
     assert lineage["weights"]["source"] == str(bundle)
     assert lineage["weights"]["sha256"] == sha256_of(bundle / "weights.safetensors")
     (bundle / "weights.safetensors").write_bytes(b"gone")
-    with Ranks(made, tmp_path / "run", 2) as again:
-        assert again.codes() == [EXIT_OK, EXIT_OK], again.log()
-
-
-@pytest.mark.slow
-def test_weights_that_are_no_state_dict_end_a_run_with_its_input_is_wrong(folder, tmp_path):
-    (tmp_path / "w.pth").write_bytes(b"hello")
-    made = classifier(folder, model={"imageSize": 8, "weights": str(tmp_path / "w.pth")}, train=TINY)
-    with Ranks(made, tmp_path / "run", 1) as ranks:
-        assert ranks.codes() == [EXIT_USER], ranks.log()
-    assert "cannot be read as a state_dict" in ranks.log()
-    assert "Traceback" not in ranks.log()
+    with Ranks(made, tmp_path / "run", 1) as again:
+        assert again.codes() == [EXIT_OK], again.log()
+    lineage = json.loads((tmp_path / "run" / "bundle" / "model.json").read_text())["lineage"]
+    assert lineage["weights"]["source"] == str(bundle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainserve.client.models import bundle_of
+from trainserve.errors import UserError, nearest
 from trainserve.local.rundir import SCHEME
 from trainserve.spec.classifier import Classifier
 from trainserve.train import weightfiles
@@ -31,4 +32,11 @@ def _settled(word: str) -> str:
     is_path = weightfiles.looks_like_a_path(word) or path.is_file() or (path / weightfiles.BUNDLE_JSON).is_file()
     if is_path and not word.startswith(SCHEME):
         return str(path.absolute())
-    return str(bundle_of(word)[1].absolute())
+    try:
+        return str(bundle_of(word)[1].absolute())
+    except UserError:
+        if nearest(word, [weightfiles.IMAGENET]):
+            raise UserError(
+                f"{weightfiles.FIELD}: {word!r} is no run here, did you mean {weightfiles.IMAGENET!r}?"
+            ) from None
+        raise

@@ -7,6 +7,7 @@ On the command line it may be a run's name too, which becomes the folder of that
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def locate(word: str) -> Source:
 def check(word: str, arch: str) -> None:
     """Whether weights fit `arch`, as far as can be seen without torch. Raises UserError in words.
 
-    Of a file that torch saved only its being there is looked at; rank 0 reads it and says the same then.
+    Of a file that torch saved only its kind is looked at; rank 0 reads it and says the rest then.
     """
     if word == IMAGENET:
         return
@@ -83,11 +84,34 @@ def check(word: str, arch: str) -> None:
         shapes = header(source.file)
         chosen = chosen_names(shapes, str(source.file))
         check_arch({name: shapes[full] for name, full in chosen.items()}, arch, str(source.file))
+    else:
+        check_saved_by_torch(source.file)
 
 
 def is_safetensors(file: Path) -> bool:
     """By its name: the format has no mark of its own at its beginning."""
     return file.suffix == ".safetensors"
+
+
+def check_saved_by_torch(file: Path) -> None:
+    """Raises UserError for a file that torch.save did not write, by what can be seen without reading its tensors."""
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start[:1] == b"\x80":  # the format before torch 1.6: a pickle
+        return
+    hint = "give a .safetensors file, or what torch.save(model.state_dict(), 'weights.pth') wrote"
+    if start != b"PK\x03\x04":
+        kind = "is empty" if not start else "is neither a safetensors file by its name nor one that torch.save wrote"
+        raise UserError(f"{FIELD}: {file} {kind}", hint=hint)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise UserError(f"{FIELD}: {file} was cut short, or is damaged", hint=hint) from None
+    if any("/code/" in name for name in names):
+        raise UserError(f"{FIELD}: {file} is a TorchScript program, not a state_dict", hint=hint)
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise UserError(f"{FIELD}: {file} is a zip file, but not one that torch.save wrote", hint=hint)
 
 
 def header(file: Path) -> dict[str, tuple[int, ...]]:

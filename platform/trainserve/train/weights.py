@@ -149,6 +149,7 @@ def read(file: Path) -> tuple[dict[str, torch.Tensor], bool]:
 
 def _saved_by_torch(file: Path) -> dict[str, Any]:
     """Flat names -> values of a file of torch.save: nested dicts are joined by dots. Nothing in it is executed."""
+    weightfiles.check_saved_by_torch(file)
     try:
         value = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
@@ -226,7 +227,8 @@ def _head(found: Mapping[str, torch.Tensor], classes: Sequence[str], source: Sou
         return None, new
     known = list(source.classes)
     if len(found[HEAD[0]]) != len(known) or sorted(known) != sorted(classes):
-        return None, f"{new} (the weights know {len(known)} others)"
+        shared = len(set(known) & set(classes))
+        return None, f"{new} (the weights know {len(known)}, {shared} of them among these)"
     if known == list(classes):
         return list(range(len(known))), "head fc kept"
     return [known.index(name) for name in classes], "head fc kept, its rows in this run's order of classes"

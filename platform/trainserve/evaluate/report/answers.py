@@ -72,7 +72,7 @@ def pairs(report: RunReport) -> Html | None:
 def _pair(pair: PairExamples) -> Html:
     times = f"{pair.count} picture{'s' * (pair.count != 1)}, {axes.share(pair.share)} of "
     head = element(
-        "h4", name(pair.actual, LETTERS), " taken for ", name(pair.predicted, LETTERS),
+        "p", name(pair.actual, LETTERS), " taken for ", name(pair.predicted, LETTERS),
         element("span", times, name(pair.actual, LETTERS), class_="note"), class_="title",
     )  # fmt: skip
     figures = [_thumb(example, axes.share(example.confidence)) for example in pair.mistakes]

@@ -17,7 +17,7 @@ EDGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # upper ends of the steps
 CELLS = ((5, 64), (12, 50), (20, 34), (40, 20), (80, 12), (250, 4), (600, 2))  # up to so many classes: px of a cell
 CLUSTERED = 30  # from so many classes on
 WRITTEN_PX = 30  # cells of this size have their count in them
-LINE_PX = 12  # of a label
+LINE_PX = 13  # of a label
 LETTERS = 18
 LETTER_PX = 6.6  # mean width; long labels are cut, so it need not be exact
 

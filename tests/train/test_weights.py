@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import signal
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 from support import bundles, pictures
 from support.ranks import Ranks, classifier
-from trainserve.errors import EXIT_OK, EnvironmentProblem, UserError
+from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EnvironmentProblem, UserError
 from trainserve.machine.files import sha256_of
 from trainserve.train import imagenet, weightfiles
 from trainserve.train.architecture import build
@@ -266,8 +267,13 @@ def test_few_large_pictures_without_weights_get_a_hint(folder, tmp_path):
 
 
 @contextmanager
-def served(files: dict[str, bytes], *, cut: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """An HTTP server with these files, and the paths that were asked for; `cut` bytes short of what it announces."""
+def served(
+    files: dict[str, bytes], *, cut: int = 0, hold: threading.Event | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """An HTTP server with these files, and the paths that were asked for; `cut` bytes short of what it announces.
+
+    With `hold` an answer ends only when that is set.
+    """
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -278,6 +284,9 @@ def served(files: dict[str, bytes], *, cut: int = 0) -> Iterator[tuple[str, list
             self.send_header("Content-Length", str(len(data or b"")))
             self.end_headers()
             self.wfile.write((data or b"")[: len(data or b"") - cut])
+            self.wfile.flush()
+            if hold is not None:
+                hold.wait(60)
 
         def log_message(self, *_: Any) -> None:
             """Silent."""
@@ -402,3 +411,29 @@ def test_all_ranks_start_from_the_weights_and_a_resume_never_reads_them_again(fo
         assert again.codes() == [EXIT_OK], again.log()
     lineage = json.loads((tmp_path / "run" / "bundle" / "model.json").read_text())["lineage"]
     assert lineage["weights"]["source"] == str(bundle)
+
+
+SLOW_DOWNLOAD = """
+import os, sys
+from trainserve.train import imagenet
+imagenet.published = lambda arch: imagenet.Published("imagenet x V1", os.environ["TEST_URL"])
+from trainserve.launch import work
+sys.exit(work.main())
+"""
+
+
+@pytest.mark.slow
+def test_a_stop_during_a_long_download_ends_all_ranks_at_once(folder, caches, tmp_path):
+    """There is nothing to save yet, so nobody waits for a checkpoint."""
+    made = classifier(folder, model={"imageSize": 8, "weights": "imagenet"}, train=TINY)
+    hold = threading.Event()
+    with served({NAME: DATA}, cut=10, hold=hold) as (url, asked):
+        env = {"TEST_URL": f"{url}/{NAME}"}
+        with Ranks(made, tmp_path / "run", 2, program=("-c", SLOW_DOWNLOAD), env=env) as ranks:
+            ranks.wait_for(lambda: asked)
+            ranks.kill(signal.SIGTERM)
+            codes = ranks.codes(20)
+        hold.set()
+    assert codes[0] == -signal.SIGTERM
+    assert codes[1] in (-signal.SIGTERM, EXIT_PEER_LOST)
+    assert not list(caches.glob(NAME))

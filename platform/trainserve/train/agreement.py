@@ -7,8 +7,10 @@ been prepared: a stop is honoured at the end of the step in which it came. Valid
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -35,6 +37,18 @@ class StopRequest:
     def uninstall(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+
+    @contextmanager
+    def nothing_to_lose(self) -> Iterator[None]:
+        """In this block the two signals end the process at once, one that came before it too, if they are installed."""
+        if signal.getsignal(signal.SIGTERM) != self._ask:
+            yield
+            return
+        self.uninstall()
+        if self.requested:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield
+        self.install()
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True

@@ -66,7 +66,8 @@ def fit(
     trainer = Trainer(model, sgd(model, train), torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"))
     progress = restore(trainer, recipe, group, output, report.notice)
     if not progress.step:
-        weights.begin(model, recipe, group, output, report.notice)
+        with stop.nothing_to_lose():  # a download may take minutes
+            weights.begin(model, recipe, group, output, report.notice)
     _announce(recipe, group, progress, report)
     report.open_board(progress.step)
     parallel = _parallel(trainer, recipe, group)

@@ -102,11 +102,15 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     states = {run["name"]: run["state"] for run in json.loads(listed.stdout)["runs"]}
     assert states == {"broken": "Damaged", "whole": "Interrupted"}
     assert f"broken: {objects} is damaged" in listed.stderr
-    for words in (["status", "broken"], ["cancel", "broken"], ["train", "--resume", "broken"]):
+    for words in (["status", "broken"], ["cancel", "broken"]):
         done = platform(*words, home=tmp_path)
         assert f"error: {objects} is damaged" in done.stderr
         assert "Traceback" not in done.stderr
         assert done.returncode == 3
+    done = platform("resume", "broken", home=tmp_path)  # which would go on without a snapshot, had it a job
+    assert f"{objects.with_name('job.json')} is missing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 3
 
 
 def make_pictures(folder: Path) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from support.command import platform
-from support.live import Live, gone, interrupt, until
+from support.command import command, environment, platform
+from support.live import SMALL, Live, gone, interrupt, until
 from support.pictures import write_classes
+from support.tinydisk import tiny_disk
+from trainserve.machine.files import sha256_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -122,6 +126,59 @@ def test_ctrl_c_checkpoints_exits_130_and_the_printed_command_resumes(
         _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert live.weights_digest() == undisturbed.weights_digest()
+
+
+def test_cancel_of_a_run_whose_rank_is_frozen_ends_all_within_30_s_and_keeps_the_checkpoint(
+    pictures: Path, tmp_path: Path
+) -> None:
+    live = Live(tmp_path, "frozen", pictures)
+    with live.training("--detach") as process:
+        process.communicate(timeout=60)
+    live.wait_for("checkpoint", lambda event: event["step"] >= 4)
+    victim = next(rank for rank in live.status()["ranks"] if rank["rank"] == 1)
+    os.kill(victim["pid"], signal.SIGSTOP)  # the other one waits for it in a collective
+    begun = time.monotonic()
+    done = platform("cancel", "frozen", home=tmp_path)
+    assert time.monotonic() - begun < 30
+    assert live.pids() == []
+    assert done.returncode == 0, done.stderr
+    status = live.status()
+    assert status["state"] == "Suspended"
+    assert f"the checkpoint of step {status['checkpointStep']} is kept" in done.stderr
+    kept = live.folder / "output" / "checkpoints" / f"step-{status['checkpointStep']:08d}"
+    assert json.loads((kept / "meta.json").read_text())["sha256"] == sha256_of(kept / "state.pt")
+
+
+def test_a_disk_that_fills_up_in_mid_checkpoint_loses_only_that_one(
+    undisturbed: Live, pictures: Path, tmp_path: Path
+) -> None:
+    with tiny_disk(tmp_path / "disk", "150m") as disk:  # a checkpoint of this network takes some 90 MB
+        live = Live(disk.path, "full", pictures)
+        inside = Live(disk.inside, "full", pictures)
+
+        def on_it(*words: object) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*disk.prefix, *command(*words)],
+                env=environment(live.home),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=240,
+            )
+
+        done = on_it("train", "--data", pictures, "--name", "full", *(word for pair in SMALL.items() for word in pair))
+        assert done.returncode == 3, done.stderr
+        assert "checkpoint of step 4 could not be written" in done.stderr
+        assert "No space left on device" in done.stderr
+        whole = [path.name for path in sorted((inside.folder / "output" / "checkpoints").iterdir())]
+        assert whole == ["step-00000002"], "nothing of the unfinished one is left"
+        listed = on_it("list", "-o", "json")
+        assert [run["state"] for run in json.loads(listed.stdout)["runs"]] == ["Failed"]
+        disk.remount("size=1g")
+        done = on_it("resume", "full")
+        assert done.returncode == 0, done.stderr
+        assert "going on from step-00000002" in done.stderr
+        assert inside.weights_digest() == undisturbed.weights_digest()
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(undisturbed: Live, pictures: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from support.runs import alive, clean_env, wait_until
 from support.smallruns import HEAD, SLEEP, SLEEP_ONCE, ended, home_of_runs, new_run, started
 from support.tinydisk import tiny_disk
+from trainserve.client.train import resumable
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import rundir, start
@@ -120,6 +121,7 @@ def test_a_damaged_snapshot_is_told_and_a_resume_goes_on_all_the_same(text: str)
     with pytest.raises(Damaged) as problem:
         run.state()
     assert problem.value.hint == "platform resume torn goes on from its newest checkpoint"
+    assert resumable("torn").path == run.path  # so that `platform resume` comes as far as this
     start.start(run, resume=True, detach=True)
     assert ended(run) == "Succeeded"
     assert (run.path / "objects.json.damaged").read_text() == text

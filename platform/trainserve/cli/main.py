@@ -121,6 +121,7 @@ def platform_command() -> None:
 
 def main() -> None:
     """Run the command line; never returns."""
+    open_closed_streams()
     try:
         code = platform_command.main(prog_name="platform", standalone_mode=False)
     except click.exceptions.Abort:
@@ -147,6 +148,20 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is interrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the interpreter ends, too, Ctrl-C is no traceback
     sys.exit(code if isinstance(code, int) else errors.EXIT_OK)
+
+
+def open_closed_streams() -> None:
+    """A stream that whoever started us has closed leads nowhere.
+
+    Else its number would go to the next file that is opened, such as a run's lock, and a child's output into that.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  for as long as we live
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -31,12 +31,11 @@ def cancel(runs: Sequence[RunDir], listener: Listener, *, now: bool = False) -> 
     """
     going = []
     for run in runs:
-        state = run.state()  # also says whether the run can be read at all
         if run.alive():
             going.append(run)
         else:
-            listener.notice(f"{run.name} is not running: {state}")
             _sweep(run, listener)
+            listener.notice(f"{run.name} is not running: {run.state()}")
     for run in going:
         how = "at once; the newest checkpoint stays" if now else "after a checkpoint (Ctrl-C: do not wait)"
         listener.notice(f"stopping {run.name} {how}")

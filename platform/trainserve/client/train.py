@@ -71,7 +71,12 @@ def train(plan: Plan, listener: Listener, *, detach: bool) -> Outcome:
 def resumable(name: str) -> RunDir:
     """The run, if it can go on. Raises UserError."""
     run = rundir.open_run(name)
-    state = run.state()
+    try:
+        state = run.state()
+    except rundir.Damaged as damaged:
+        if run.alive() or damaged.path != run.objects_path:
+            raise
+        return run  # its start sets the damaged snapshot aside, and its checkpoints are what counts
     if run.alive():
         raise UserError(f"run {run.name!r} is going on: {state}", hint=f"platform status {run.name}")
     if state == names.SUCCEEDED:

@@ -33,7 +33,7 @@ class NameTaken(UserError):
     """A run of this name exists."""
 
     def __init__(self, name: str) -> None:
-        hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform train --resume {name}"
+        hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform resume {name}"
         super().__init__(f"a run named {name!r} exists already", hint=hint)
 
 
@@ -41,6 +41,7 @@ class Damaged(EnvironmentProblem):
     """A file of a run's folder does not say what we wrote there: the disk, or somebody's hand."""
 
     def __init__(self, path: Path, reason: object) -> None:
+        self.path = path
         name = path.parent.name
         hint = f"platform resume {name} goes on from its newest checkpoint"
         if path.name != OBJECTS:

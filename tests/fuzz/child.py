@@ -6,18 +6,17 @@ start. stdout: `begin SEED`, then `end SEED {json}`, a line each, so that a dead
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import resource
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from support.mutants import mutant, originals
+from support.torchserve_context import Context, load_module
 from trainserve.train.data import Pictures
 from trainserve.train.imagecheck import fault
 from trainserve.train.imagefolder import Sample
@@ -72,19 +71,8 @@ def peak_kib() -> int:
 
 def load_handler(archive: Path):
     """The TorchServe handler of an unpacked .mar, as a worker loads it."""
-    spec = importlib.util.spec_from_file_location("handler_of_the_archive", archive / "resnet_classifier.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    handler = module.ResnetClassifier()
-    context = SimpleNamespace(
-        system_properties={"model_dir": str(archive)},
-        model_yaml_config={"handler": {"maxPixels": MAX_PIXELS}},
-        model_name="fuzz",
-        manifest={},
-    )
-    handler.initialize(context)
+    handler = load_module(archive / "resnet_classifier.py").ResnetClassifier()
+    handler.initialize(Context(archive, maxPixels=MAX_PIXELS))
     return handler
 
 

@@ -14,7 +14,6 @@ import selectors
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -119,11 +118,9 @@ def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
 def unpacked(folder: Path) -> Path:
     """The folder of an unpacked .mar, as a TorchServe worker sees it."""
     from support import bundles
+    from support.torchserve_context import extract
 
-    archive = folder / "archive"
-    with zipfile.ZipFile(bundles.mar(folder)) as packed:
-        packed.extractall(archive)
-    return archive
+    return extract(bundles.mar(folder), folder / "archive")
 
 
 def main() -> int:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 from support.mutants import WAYS, mutant, originals
+from support.torchserve_context import load_module
 
 FUZZ = Path(__file__).with_name("pictures.py")
 SEEDS = 2000
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("fuzz_pictures", FUZZ)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_seed_is_the_same_picture_everywhere_and_every_way_is_gone():
@@ -37,7 +26,7 @@ def test_a_seed_is_the_same_picture_everywhere_and_every_way_is_gone():
 
 @pytest.mark.slow
 def test_2000_damaged_pictures(tmp_path):
-    fuzz = load()
+    fuzz = load_module(FUZZ)
     findings = fuzz.Findings()
     fuzz.fuzz(fuzz.unpacked(tmp_path), 0, SEEDS, findings)
     assert findings.wrong == []
@@ -46,7 +35,7 @@ def test_2000_damaged_pictures(tmp_path):
 
 
 def test_a_child_that_dies_or_stands_still_is_a_finding_with_its_seed(tmp_path, monkeypatch):
-    fuzz = load()
+    fuzz = load_module(FUZZ)
     good = '{"what": "x", "error": null, "same": true, "checked": true, "peakMib": 0, "cpuSeconds": 0}'
     (tmp_path / "child.py").write_text(
         "import os, sys, time\n"

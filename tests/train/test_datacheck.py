@@ -9,6 +9,8 @@ from PIL import Image
 
 from support import pictures
 from support.command import platform
+from trainserve.client.client import Client
+from trainserve.client.listener import Listener
 from trainserve.errors import DataError
 from trainserve.spec.load import load
 from trainserve.train import imagecheck, imagefolder
@@ -200,3 +202,16 @@ def test_on_the_command_line(folder, tmp_path):
     spec.write_text("metadata: {name: x}\nspec: {data: {path: data, skipBad: true}, train: {batchSize: 4}}\n")
     done = platform("data", "check", "-f", spec, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, f"next: platform train -f {spec}\n")
+
+
+def test_a_program_gets_the_same_report(folder):
+    heard = []
+
+    class Counting(Listener):
+        def pictures_checked(self, done: int, total: int) -> None:
+            heard.append((done, total))
+
+    found = Client(Counting()).check_data(folder, sets=["data.valSplit=0.5"], threads=1)
+    assert found == report(folder, "data.valSplit=0.5")
+    assert found.pictures == {"train": 13, "val": 13, "total": 26}
+    assert heard == [(26, 26)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainserve.client.follow import Outcome
     from trainserve.client.logs import LogLine
     from trainserve.client.models import Archive
+    from trainserve.client.report import Report
     from trainserve.client.runs import RunStatus
     from trainserve.client.serving import Engine, Served
     from trainserve.client.train import Plan
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trainserve.serve.tensorboard import Board
     from trainserve.spec.classifier import Classifier
     from trainserve.train.count import Size
+    from trainserve.train.datacheck import DataReport
     from trainserve.train.get import Summary as DataSet
 
 
@@ -64,6 +66,29 @@ class Client:
         from trainserve.train import get
 
         return get.get(name, Path(folder or name), local=Path(local) if local else None, limit=limit)
+
+    def check_data(
+        self,
+        folder: str | Path | None = None,
+        *,
+        spec: str | Path | None = None,
+        sets: Sequence[str] = (),
+        threads: int | None = None,
+    ) -> DataReport:
+        """Everything that `train` would refuse in a folder of pictures, and what it would not notice; `.ok` says which.
+
+        `spec` is a Classifier's YAML file, `sets` are `field=value` each, as `data.skipBad=true`; `threads` one a core.
+        """
+        from trainserve.machine import cgroup
+        from trainserve.spec.load import load
+        from trainserve.train.datacheck import check_data
+
+        flags = {} if folder is None else {"spec.data.path": ("folder", str(folder))}
+        classifier = load(Path(spec) if spec else None, sets, flags, name_for=lambda _: "data")
+        heard = self._listener.pictures_checked
+        return check_data(
+            classifier, threads=threads or cgroup.cores(), source=str(spec) if spec else None, progress=heard
+        )
 
     def plan(
         self,
@@ -218,6 +243,16 @@ class Client:
 
         flags = from_keywords(values, "serve")
         return models.package(run, Path(out) if out else None, name=name, version=version, flags=flags)
+
+    def report(self, *runs: str, data: str | Path | None = None, out: str | Path | None = None) -> Report:
+        """One HTML file about a run, or several beside each other, in whatever state they are.
+
+        `data` is where the pictures are now, or others to ask the network about; `out` is report.html in the output
+        folder of the first run unless given.
+        """
+        from trainserve.client.report import report
+
+        return report(runs, self._listener, data=Path(data) if data else None, out=Path(out) if out else None)
 
     def evaluate(
         self,

@@ -48,6 +48,8 @@ def report(
     `data` is where the runs' pictures are now, or other pictures to ask them about; `out` is report.html in the first
     run's output folder unless given. Raises UserError for no such run or no such place, DataError for such pictures.
     """
+    if not names:
+        raise UserError("which run? a report is about at least one", hint="platform list shows all runs")
     runs = [rundir.open_run(name) for name in dict.fromkeys(names)]
     path = (default_path(runs) if out is None else checked(out)).absolute()
     from trainserve.evaluate.report.gather import gather  # imports torch

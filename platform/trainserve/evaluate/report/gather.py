@@ -86,7 +86,7 @@ def _evaluated(
         pictures = labelled.find(description.classes, data, trained)
     except (DataError, UserError) as error:
         if data is not None:
-            raise
+            raise type(error)(error.message, hint=_hint(error, facts.name, data)) from None
         missing.append(
             f"Its pictures are not shown: {error.message}. Numbers are those that the training wrote down; "
             "platform report --data FOLDER shows pictures that were moved."
@@ -97,8 +97,7 @@ def _evaluated(
     if own and written is not None:
         evaluation, whole, asked = written, False, "validation pictures of the training"
     elif pictures is not None:
-        lenient = data is None and trained is not None and trained.classifier.spec.data.skip_bad
-        evaluation = infer.evaluate_bundle(facts.name, bundle, pictures, skip_bad=lenient, progress=progress)
+        evaluation = infer.evaluate_bundle(facts.name, bundle, pictures, skip_bad=True, progress=progress)
         whole, asked = True, pictures.what
         own = asked == "validation pictures of the training"
     else:
@@ -106,9 +105,32 @@ def _evaluated(
         return found, None
     if pictures is not None:
         missing += [f"{notice[:1].upper()}{notice[1:]}." for notice in pictures.notices]
+    missing += _left_out(evaluation)
+    known = labelled.trained_with(pictures, trained) if pictures is not None and trained is not None and not own else 0
+    if known:
+        missing.append(
+            f"The network was trained with {known} of these {len(evaluation.pictures)} pictures: "
+            "on new ones the result will be worse."
+        )
     measures = measure(evaluation)
     found = replace(found, evaluation=evaluation, measures=measures, whole=whole, asked=asked, own_validation=own)
     return _with_pictures(found, bundle, evaluation, measures, there=pictures is not None), moved
+
+
+def _hint(error: DataError | UserError, run: str, data: Path) -> str | None:
+    """What this command can do about it: it has fewer options than others that find pictures."""
+    if error.hint is None or "--" not in error.hint:
+        return error.hint
+    return f"platform evaluate {run} --data {data} has options to leave classes or pictures out"
+
+
+def _left_out(evaluation: Evaluation) -> list[str]:
+    if not evaluation.skipped:
+        return []
+    (picture, reason), count = evaluation.skipped[0], len(evaluation.skipped)
+    return [
+        f"{count} picture{'s' * (count != 1)} {'is' if count == 1 else 'are'} left out, unreadable, such as {picture}: {reason}."
+    ]
 
 
 def _with_pictures(

@@ -78,13 +78,21 @@ def test_ends_are_whole_events_in_order_none_twice(
     tmp_path_factory: Any, steps: list[int], head: int, tail: int
 ) -> None:
     path: Path = tmp_path_factory.mktemp("events") / "events.jsonl"
-    whole: list[Event] = [{"time": float(n), "kind": "step", "step": step} for n, step in enumerate(steps)]
+    whole: list[Event] = [{"time": float(n), "kind": "checkpoint", "step": step} for n, step in enumerate(steps)]
     path.write_text("".join(events.encode(event) for event in whole) + '{"time": 1, "ki')
     found = events.ends(path, head=head, tail=tail)
     times = [event["time"] for event in found]
     assert times == sorted(set(times))
     assert all(event in whole for event in found)
     assert events.ends(path) == whole
+
+
+def test_of_the_steps_only_the_last_is_among_the_ends(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    kinds = ["start", "step", "step", "epoch", "step", "checkpoint", "step", "step", "notice"]
+    path.write_text("".join(events.encode({"time": float(n), "kind": kind}) for n, kind in enumerate(kinds)))  # type: ignore[typeddict-item]
+    assert [event["kind"] for event in events.ends(path)] == ["start", "epoch", "checkpoint", "step", "notice"]
+    assert events.ends(path)[-2]["time"] == 7.0
 
 
 def test_a_missing_file_has_no_events(tmp_path: Path) -> None:

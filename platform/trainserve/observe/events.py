@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -75,13 +75,14 @@ def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     except FileNotFoundError:
         return [], offset
     whole = data.rfind(b"\n") + 1
-    return list(_parse(data[:whole])), offset + whole
+    return list(_parse(data[:whole].splitlines())), offset + whole
 
 
 def ends(path: Path, head: int = 1 << 16, tail: int = 1 << 17) -> list[Event]:
     """The first and the last events of a file, at most `head` and `tail` bytes of them: enough for a summary.
 
-    A day of training writes some 25 MB; a list of runs must not read all of it.
+    A day of training writes some 25 MB; a list of runs must not read all of it. Of the steps, which are most of them,
+    only the last is given.
     """
     try:
         with path.open("rb") as file:
@@ -96,11 +97,17 @@ def ends(path: Path, head: int = 1 << 16, tail: int = 1 << 17) -> list[Event]:
         first = first[: first.rfind(b"\n") + 1]
         last = last[last.find(b"\n") + 1 :]
     data = first + last
-    return list(_parse(data[: data.rfind(b"\n") + 1]))
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    steps = [number for number, line in enumerate(lines) if _STEP in line]
+    passed_over = set(steps[:-1])
+    return list(_parse(line for number, line in enumerate(lines) if number not in passed_over))
 
 
-def _parse(data: bytes) -> Iterator[Event]:
-    for line in data.splitlines():
+_STEP = b'"kind":"step"'  # as `encode` writes it
+
+
+def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
+    for line in lines:
         try:
             event: Any = json.loads(line)
         except ValueError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -22,13 +21,12 @@ from trainserve.package import archive, description
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import ARCHITECTURE, EXPECTED, GOLDEN, MODEL_JSON, PREPROCESS, WEIGHTS, Golden
 from trainserve.package.handler_source import HANDLER, handler_source
+from trainserve.package.modelname import check_name, check_version
 from trainserve.package.settings import model_config
 from trainserve.spec.classifier import ServeSpec
 
 CONFIG = "model-config.yaml"
 INDEX_TO_NAME = "index_to_name.json"
-# What torch-model-archiver and TorchServe's URLs take; a leading dot or dash would be a hidden file or an option.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as main; main()"
 
 
@@ -46,22 +44,6 @@ class MarInfo:
         """The bytes of one of the golden pictures."""
         with zipfile.ZipFile(self.path) as source:
             return source.read(f"{GOLDEN}/{golden.file}")
-
-
-def check_name(name: str, what: str = "model name") -> str:
-    """`name`, if a model (or a server) may be called so. Raises UserError."""
-    return _check(name, what)
-
-
-def check_version(version: str) -> str:
-    """`version`, if a model may have it; it stays the text it is ("1.10" is not "1.1"). Raises UserError."""
-    return _check(version, "model version")
-
-
-def _check(text: str, what: str) -> str:
-    if NAME.fullmatch(text) is None or ".." in text:
-        raise UserError(f"{what} {text!r}: allowed are letters, digits, `_`, `.` and `-`, at most 128, and no `..`")
-    return text
 
 
 def build_mar(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainserve.errors import UserError
-from trainserve.package.mar import MarInfo, check_name, read_mar
+from trainserve.package.mar import MarInfo, read_mar
+from trainserve.package.modelname import check_name
 
 
 @dataclass(frozen=True)

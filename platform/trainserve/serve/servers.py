@@ -24,7 +24,7 @@ from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine import locks
 from trainserve.machine.files import write_json
 from trainserve.machine.home import home
-from trainserve.package.mar import check_name
+from trainserve.package.modelname import check_name
 
 RECORD = "server.json"
 LOCK = "lock"

@@ -111,7 +111,8 @@ def _check_destination(destination: Path, form: Format) -> None:
         raise UserError(f"{destination}: is a pipe or device, not a file", hint=f"give a file: model{form.suffix}")
     if destination.suffix != form.suffix:
         raise UserError(
-            f"{destination}: the name of a file of format {form.name} ends with {form.suffix}", hint=f"--out {destination.stem}{form.suffix}"
+            f"{destination}: the name of a file of format {form.name} ends with {form.suffix}",
+            hint=f"--out {destination.stem}{form.suffix}",
         )
 
 

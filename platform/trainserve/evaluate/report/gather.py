@@ -128,9 +128,8 @@ def _left_out(evaluation: Evaluation) -> list[str]:
     if not evaluation.skipped:
         return []
     (picture, reason), count = evaluation.skipped[0], len(evaluation.skipped)
-    return [
-        f"{count} picture{'s' * (count != 1)} {'is' if count == 1 else 'are'} left out, unreadable, such as {picture}: {reason}."
-    ]
+    are = "picture is" if count == 1 else "pictures are"
+    return [f"{count} {are} left out, unreadable, such as {picture}: {reason}."]
 
 
 def _with_pictures(

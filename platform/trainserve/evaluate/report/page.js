@@ -51,7 +51,7 @@
     const leave = () => { layer.replaceChildren(); hide(); };
     svg.addEventListener("pointermove", move);
     svg.addEventListener("pointerdown", move);
-    svg.addEventListener("pointerleave", leave);
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); });
     svg.addEventListener("blur", leave);
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -92,7 +92,7 @@
     };
     svg.addEventListener("pointermove", move);
     svg.addEventListener("pointerdown", move);
-    svg.addEventListener("pointerleave", leave);
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") leave(); });
     svg.addEventListener("blur", leave);
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
@@ -138,4 +138,6 @@
   // On paper nothing is folded.
   addEventListener("beforeprint", () => { for (const folded of document.querySelectorAll("details")) folded.open = true; });
   addEventListener("scroll", hide, { passive: true });
+  // A finger leaves when it is lifted: what it has shown stays until it touches something else.
+  addEventListener("pointerdown", (event) => { if (!event.target.closest("svg[tabindex]")) hide(); });
 })();

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import shutil
 import signal
 import threading
 import zipfile
@@ -31,6 +32,21 @@ from trainserve.train.imagefolder import scan_for
 from trainserve.train.recipe import Recipe, resolve
 from trainserve.train.weightfiles import Source, check
 from trainserve.train.weights import begin, fit_to, hint, read
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Threads of several suites on a few cores wait for each other far longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> Path:
+    """A bundle of the classes that `folder` has. Nobody changes it."""
+    return bundles.bundle(tmp_path_factory.mktemp("known"))
 
 
 @functools.cache
@@ -106,8 +122,8 @@ def test_the_small_stem_goes_into_the_middle_of_the_large_one(folder, tmp_path):
         (("a", "2"), None, "head fc new for 3 classes (the weights know 2, 1 of them among these)"),
     ],
 )
-def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, tmp_path, classes, order, words):
-    bundle = bundles.bundle(tmp_path / "b", classes)
+def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, known, tmp_path, classes, order, words):
+    bundle = known if order == [0, 1, 2] else bundles.bundle(tmp_path / "b", classes)
     state, said = begun(recipe(folder, str(bundle)), tmp_path)
     before = bundles.checkpoint(classes).weights
     assert words in said[0]
@@ -117,13 +133,12 @@ def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, tmp_p
     assert torch.equal(state["layer4.1.conv2.weight"], before["layer4.1.conv2.weight"])
 
 
-def test_a_bundles_file_is_the_bundle(tmp_path):
-    bundle = bundles.bundle(tmp_path)
-    assert weightfiles.locate(str(bundle / "weights.safetensors")) == weightfiles.locate(str(bundle))
+def test_a_bundles_file_is_the_bundle(known):
+    assert weightfiles.locate(str(known / "weights.safetensors")) == weightfiles.locate(str(known))
 
 
-def test_an_altered_bundle_is_refused(folder, tmp_path):
-    bundle = bundles.bundle(tmp_path)
+def test_an_altered_bundle_is_refused(folder, known, tmp_path):
+    bundle = shutil.copytree(known, tmp_path / "b")
     save_file(torchvisions(classes=3), bundle / "weights.safetensors")
     with pytest.raises(UserError, match=r"was altered: its sha256 is not that in model\.json"):
         begun(recipe(folder, str(bundle)), tmp_path)
@@ -390,12 +405,12 @@ def test_imagenet_weights_become_the_network(folder, caches, tmp_path, monkeypat
 
 # Whole runs.
 
-TINY = {"epochs": 2, "batchSize": 8, "lr": 0.02, "warmupEpochs": 0}
+TINY = {"epochs": 1, "batchSize": 8, "lr": 0.02, "warmupEpochs": 0}
 
 
 @pytest.mark.slow
-def test_all_ranks_start_from_the_weights_and_a_resume_never_reads_them_again(folder, tmp_path):
-    bundle = bundles.bundle(tmp_path / "b")
+def test_all_ranks_start_from_the_weights_and_a_resume_never_reads_them_again(folder, known, tmp_path):
+    bundle = shutil.copytree(known, tmp_path / "b")
     made = classifier(folder, model={"imageSize": 8, "weights": str(bundle)}, train={**TINY, "lr": 1e-8})
     with Ranks(made, tmp_path / "run", 2) as ranks:
         assert ranks.codes() == [EXIT_OK, EXIT_OK], ranks.log()

@@ -26,7 +26,8 @@ POLL_S = 0.5  # between two looks
 NAP_S = 5.0  # more between two looks was no waiting: this machine slept, or the agent itself was stopped
 FROZEN_S = 60.0  # a process that a signal has stopped for so long is frozen, before training too
 PATIENCE_S = 10.0  # at least, for a rank that waits for others
-DUMP_S = 2.0  # for the stacks to be written, here and, by their own agents, of the ranks elsewhere
+WRITE_S = 1.0  # for the stacks to be written
+DUMP_S = 2.0  # the same, here and, by their own agents, of the ranks elsewhere, before this node is given up
 
 
 @dataclass
@@ -57,11 +58,14 @@ class Watchdog:
     _watched: list[_Watched] = field(default_factory=list)
     _looked: float | None = None
     _asked: float | None = None  # when the stacks were asked for
+    _stacks: dict[int, str] = field(default_factory=dict)  # by rank, once they are shown
 
     def __post_init__(self) -> None:
         self._watched = [_Watched(rank, Reader(rank.heartbeat)) for rank in self.ranks if rank.heartbeat is not None]
 
     def close(self) -> None:
+        """All ranks have ended: what they wrote in their last moment is shown, too."""
+        self._show_stacks()
         for watched in self._watched:
             watched.reader.close()
 
@@ -73,17 +77,20 @@ class Watchdog:
         late = [stall for watched in self._watched if (stall := self._judge(watched, passed)) is not None]
         if not late:
             self._asked = None
+            self._stacks.clear()
             return None
         if self._asked is None:
             self._asked = now
             self._ask_for_stacks(late)
+        if now - self._asked >= WRITE_S:
+            self._show_stacks()
         if now - self._asked < DUMP_S:
             return None
         given_up = [stall for stall in late if not _is_patient(stall)]
         if not given_up:
             return None
         first = min(given_up, key=lambda stall: (not stall.frozen, stall.heartbeat.waits, -stall.seconds))
-        main_stack = self._show_stacks(first.rank)
+        main_stack = main_thread(self._stacks[first.rank.rank])
         return Failure(
             rank=first.rank.rank,
             code=EXIT_STALLED,
@@ -117,18 +124,16 @@ class Watchdog:
                 stacks_path(watched.rank.heartbeat).write_bytes(b"")  # those of an earlier, shorter stall
                 watched.rank.process.send_signal(signal.SIGUSR1)
 
-    def _show_stacks(self, first: Rank) -> str:
-        """Print the stacks of all ranks into the log; returns that of the main thread of `first`."""
-        found = ""
+    def _show_stacks(self) -> None:
+        """Print the stacks of all ranks into the log, once, where they were asked for."""
+        if self._asked is None or self._stacks:
+            return
         for watched in self._watched:
             assert watched.rank.heartbeat is not None
-            text = _read(stacks_path(watched.rank.heartbeat))
+            text = self._stacks[watched.rank.rank] = _read(stacks_path(watched.rank.heartbeat))
             mark = f"[rank {watched.rank.rank}] " if len(self._watched) > 1 else ""
             lines = text.splitlines() or ["no stacks: the process does not answer"]
             print("\n".join(f"{mark}{line}" for line in lines), flush=True)  # noqa: T201  (the log of the pod)
-            if watched.rank is first:
-                found = main_thread(text)
-        return found
 
 
 def main_thread(text: str) -> str:
@@ -153,6 +158,8 @@ def _how(stall: Stall) -> str:
 
 
 def _sentence(stall: Stall, main_stack: str) -> str:
+    if "torch/utils/data/dataloader.py" in main_stack:
+        return f"{_how(stall)} (it waits for a data worker)"
     frames = stacks.frames(main_stack)
     own = [frame for frame in frames if frame.own]
     at = next(iter([*own[-1:], *frames[-1:]]), None)

@@ -27,7 +27,7 @@ ROOM_MIB = 1024  # address space of a child beyond its start
 PEAK_MIB = 200  # what a picture of at most child.MAX_PIXELS may add to a child's resident memory
 CPU_S = 5.0  # of one picture, three decodes
 # libtiff prints what its decoders meet, and Pillow leaves it on; the exception comes as well.
-LIBTIFF = re.compile(r"(tempfile\.tif|(ZIP|PackBits|LZW|JPEG|Fax|TIFF)\w*): ")
+LIBTIFF = re.compile(r"(tempfile\.tif|MissingRequired|_?O?(TIFF|JPEG|Fax|LZW|ZIP|PackBits)\w*): ")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from support import pictures
+from support import gridded, pictures
 
 ORIGINALS = Path(__file__).parents[1] / "fuzz" / "originals"
 # Numbers that decoders multiply: sizes at the edges of 8, 16, 31 and 32 bits.
@@ -21,7 +21,7 @@ MARKS = [
     b"\xff\xda", b"\xff\xc4", b"\xff\xd9", b"\xff\xc0", b"\xff\xe1", b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"IEND",
     b"acTL", b"fcTL", b"RIFF", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"GIF89a", b"\x21\xf9", b"\x2c\0",
     b"BM", b"II*\0", b"MM\0*", b"P6\n", b"ftyp", b"meta", b"iloc", b"ispe", b"iprp", b"ipma", b"av1C", b"hvcC",
-    b"mdat", b"Exif",
+    b"mdat", b"Exif", b"iref", b"dimg", b"idat", b"iinf", b"grid",
 ]  # fmt: skip
 
 
@@ -149,6 +149,8 @@ def write_originals(folder: Path) -> None:
         "alpha-AVIF": pictures.encode(image.convert("RGBA"), "AVIF"),
         "moving-AVIF": pictures.encode(image, "AVIF", save_all=True, append_images=[noise]),
         "alpha-HEIF": pictures.encode(image.convert("RGBA"), "HEIF"),
+        "tiled-HEIF": gridded.grid(image.resize((64, 64)), noise.resize((64, 64)), "HEIF", (128, 64), (128, 64)),
+        "tiled-AVIF": gridded.grid(image.resize((64, 64)), noise.resize((64, 64)), "AVIF", (128, 64), (128, 64)),
         "palette-BMP": pictures.encode(image.quantize(8), "BMP"),
         **{
             f"{way}-TIFF": pictures.encode(noise, "TIFF", compression=way)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from support import pictures
+from support import gridded, pictures
 from trainserve.train.preprocess import PictureError, Preprocessing, decode, preprocess, to_tensor
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL")  # as the module does; pytest puts its own filters before
@@ -275,3 +275,34 @@ def test_pillow_says_nothing_beside_its_exception(capfd):
     with pytest.raises(PictureError):
         decode(wrong, SMALL)
     assert capfd.readouterr() == ("", "")
+
+
+RED, BLUE = Image.new("RGB", (64, 64), (250, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 250))
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_picture_of_tiles_is_put_together(kind):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    image = decode(gridded.grid(RED, BLUE, kind, (100, 64), (100, 64)), Preprocessing.for_size(16, 100 * 64))
+    assert image.size == (100, 64)
+    assert close(pixel(image, 8, 8), (250, 0, 0))
+    assert close(pixel(image, 90, 8), (0, 0, 250))
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+@pytest.mark.parametrize(
+    ("size", "stated", "columns", "message"),
+    [
+        ((8192, 4096), (16, 16), 2, r"8192 x 4096 = 33,554,432 pixels"),
+        ((128, 64), (128, 64), 200, r"its tiles have 827,392 pixels together|Invalid image grid"),
+    ],
+)
+def test_img_06_tiles_count_before_one_is_decoded(kind, size, stated, columns, message):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    data = gridded.grid(RED, BLUE, kind, size, stated, columns)
+    with pytest.raises(PictureError, match=message):
+        decode(data, Preprocessing.for_size(16, 100_000))

@@ -41,8 +41,9 @@ TILE_TAGS = (322, 323)  # TIFF's TileWidth and TileLength
 # Scans of a JPEG at the pixel limit: more of smaller ones. A progressive one has about 10; each is a pass over all of
 # the picture, and a file of 16 MiB may have 200,000.
 SCANS = 64
+TILED = 6  # times the pixel limit that all tiles and layers of a picture may have together, transparency included
 AV1_OBUS = 4096  # parts of one AV1 picture that are looked at; it has some ten
-AV1_WORK = 8  # times the file's size that items may have together: a file may list one piece a million times
+OVERLAP = 8  # times the size of a file that its items may have together: it may list one piece a million times
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -175,8 +176,10 @@ def _refuse_too_large(opened: Image.Image, data: bytes, max_pixels: int) -> None
         width, height = (tags.get(tag) for tag in TILE_TAGS)
         if isinstance(width, int) and isinstance(height, int):  # a tile is decoded whole, whatever the picture's size
             _refuse_size(width, height, max_pixels)
-    elif opened.format == "AVIF":
-        _refuse_size(*_coded_size(data), max_pixels)
+    elif opened.format in {"AVIF", "HEIF"}:
+        if opened.format == "AVIF":
+            _refuse_size(*_coded_size(data), max_pixels)
+        _refuse_tiles(data, max_pixels, coded=opened.format == "AVIF")
     elif opened.format == "JPEG":
         scans = data.count(b"\xff\xda")
         if scans * opened.width * opened.height > SCANS * max_pixels:
@@ -266,13 +269,7 @@ def _coded_size(data: bytes) -> tuple[int, int]:
     hold 16,384 x 16,384. Raises PictureError where no stream says its size. Sources: AV1 Bitstream Specification 5.3
     and 5.5 (OBUs, sequence header); ISO/IEC 14496-12 8.7.5, 8.11.3 (chunk offsets, item locations).
     """
-    sizes: list[tuple[int, int]] = []
-    left = AV1_WORK * len(data)
-    for stream in _av1_streams(data):
-        left -= len(stream)
-        if left < 0:
-            raise PictureError("corrupt: an AVIF whose items overlap")
-        sizes += _sequence_sizes(stream)
+    sizes = [size for stream in _av1_streams(data) for size in _sequence_sizes(stream)]
     if not sizes:
         raise PictureError("corrupt: an AVIF without an AV1 picture")
     return max(sizes, key=lambda size: size[0] * size[1])
@@ -310,34 +307,128 @@ def _av1_streams(data: bytes, start: int = 0, end: int | None = None) -> Iterato
         elif kind == b"meta":
             boxes = {name: (first, last) for name, first, last in _boxes(data, body + 4, stop)}
             if b"iloc" in boxes:
-                yield from _items(data, *boxes[b"iloc"], boxes.get(b"idat", (0, 0))[0])
+                yield from _items(data, *boxes[b"iloc"], boxes.get(b"idat", (0, 0))[0]).values()
 
 
-def _items(data: bytes, at: int, end: int, idat: int) -> Iterator[bytes]:
+def _items(data: bytes, at: int, end: int, idat: int) -> dict[int, bytes]:
+    """Number -> bytes of the items of an iloc box. Raises PictureError when they hold the file many times over."""
     version = data[at]
     offset_size, length_size = data[at + 4] >> 4, data[at + 4] & 15
     base_size, index_size = data[at + 5] >> 4, data[at + 5] & 15 if version else 0
     wide = 4 if version == 2 else 2
     count = _number(data, at + 6, wide)
     at += 6 + wide
+    items: dict[int, bytes] = {}
+    left = OVERLAP * len(data)
     for _ in range(count):
         if at >= end:
-            return
-        at += wide
+            break
+        item, at = _number(data, at, wide), at + wide
         method = _number(data, at, 2) & 15 if version else 0
         at += 4 if version else 2  # construction method, data reference
         base = _number(data, at, base_size) + (idat if method == 1 else 0)
         extents = _number(data, at + base_size, 2)
         at += base_size + 2
-        item = b""
+        parts = []
         for _ in range(extents):
-            if at >= end or len(item) > len(data):
+            if at >= end:
                 break
             offset = base + _number(data, at + index_size, offset_size)
             length = _number(data, at + index_size + offset_size, length_size)
-            item += data[offset : offset + length] if length else data[offset:]
+            parts.append(data[offset : offset + length] if length else data[offset:])
             at += index_size + offset_size + length_size
-        yield item
+            left -= len(parts[-1])
+            if left < 0:
+                raise PictureError("corrupt: its items overlap")
+        items[item] = b"".join(parts)
+    return items
+
+
+def _refuse_tiles(data: bytes, max_pixels: int, *, coded: bool) -> None:
+    """Raises PictureError when the tiles or layers that a HEIC or AVIF is made of are too large together.
+
+    A file of 20 KiB may say that it is 16 x 16 and that it is made of the same 4096 x 4096 a thousand times. Tiles are
+    as large as their ispe says (HEIC's decoder looks) or, with `coded`, as their AV1 streams say. Source: ISO/IEC
+    23008-12 6.6 (derived images), 9.3 (properties).
+    """
+    meta = next(((body + 4, stop) for kind, body, stop in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
+    boxes = list(_boxes(data, *meta))
+    where = {kind: (body, stop) for kind, body, stop in boxes}
+    parts: dict[int, list[int]] = {}  # of an item: what it is made of
+    beside: list[tuple[int, int]] = []  # (item, what it belongs to), such as transparency
+    if b"iref" in where:
+        body, stop = where[b"iref"]
+        wide = 4 if data[body] else 2
+        for kind, first, last in _boxes(data, body + 4, stop):
+            item, count = _number(data, first, wide), _number(data, first + wide, 2)
+            places = range(first + wide + 2, min(last, first + wide + 2 + count * wide), wide)
+            if kind == b"dimg":
+                parts.setdefault(item, []).extend(_number(data, place, wide) for place in places)
+            elif kind == b"auxl":
+                beside += [(item, _number(data, place, wide)) for place in places]
+    if not parts:
+        return
+    for canvas in _canvases(data, where):
+        _refuse_size(*canvas, max_pixels)
+    areas = _areas(data, boxes)
+    if coded and b"iloc" in where:
+        for item, stream in _items(data, *where[b"iloc"], where.get(b"idat", (0, 0))[0]).items():
+            areas[item] = max([areas.get(item, 0), *(width * height for width, height in _sequence_sizes(stream))])
+    costs: dict[int, int] = {}
+
+    def cost(item: int, above: frozenset[int] = frozenset()) -> int:
+        if item in above or len(above) > 8:
+            raise PictureError("corrupt: a picture made of itself")
+        if item not in costs:
+            costs[item] = areas.get(item, 0) + sum(cost(part, above | {item}) for part in parts.get(item, []))
+        return costs[item]
+
+    primary = _number(data, where[b"pitm"][0] + 4, 4 if data[where[b"pitm"][0]] else 2) if b"pitm" in where else 0
+    together = cost(primary) + sum(cost(item) for item, of in beside if of == primary)
+    if together > TILED * max_pixels:
+        raise PictureError(
+            f"its tiles have {together:,} pixels together, more than {TILED} times the limit (maxPixels)"
+        )
+
+
+def _canvases(data: bytes, where: Mapping[bytes, tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """(width, height) that grids and overlays say they have."""
+    if b"iinf" not in where or b"iloc" not in where:
+        return
+    body, stop = where[b"iinf"]
+    items = _items(data, *where[b"iloc"], where.get(b"idat", (0, 0))[0])
+    for _, first, _last in _boxes(data, body + (8 if data[body] else 6), stop):
+        wide = 4 if data[first] == 3 else 2
+        kind = data[first + 6 + wide : first + 10 + wide]
+        if kind not in {b"grid", b"iovl"}:
+            continue
+        says = items.get(_number(data, first + 4, wide), b"")
+        size, at = (4 if says[1:2] and says[1] & 1 else 2), (4 if kind == b"grid" else 10)
+        yield _number(says, at, size), _number(says, at + size, size)
+
+
+def _areas(data: bytes, boxes: list[tuple[bytes, int, int]]) -> dict[int, int]:
+    """Item -> width x height of its largest ispe."""
+    areas: dict[int, int] = {}
+    for _, body, stop in (box for box in boxes if box[0] == b"iprp"):
+        inside = list(_boxes(data, body, stop))
+        properties = [box for kind, first, last in inside if kind == b"ipco" for box in _boxes(data, first, last)]
+        sizes = [
+            _number(data, first + 4, 4) * _number(data, first + 8, 4) if kind == b"ispe" else 0
+            for kind, first, _ in properties
+        ]
+        for _, first, last in (box for box in inside if box[0] == b"ipma"):
+            wide, long = (4 if data[first] else 2), data[first + 3] & 1
+            at = first + 8
+            while at < last:
+                item, count = _number(data, at, wide), _number(data, at + wide, 1)
+                at += wide + 1
+                for place in range(at, min(last, at + count * (1 + long)), 1 + long):
+                    index = _number(data, place, 1 + long) & (0x7FFF if long else 0x7F)
+                    if 1 <= index <= len(sizes):
+                        areas[item] = max(areas.get(item, 0), sizes[index - 1])
+                at += count * (1 + long)
+    return areas
 
 
 def _sequence_sizes(stream: bytes) -> Iterator[tuple[int, int]]:

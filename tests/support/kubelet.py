@@ -60,9 +60,11 @@ class Kubelet:
             },
         )
 
-    async def restart_in_place(self, name: str, count: int, *, waiting: bool = False, code: int = 1) -> None:
+    async def restart_in_place(
+        self, name: str, count: int, *, waiting: bool = False, code: int = 1, reason: str = "Error"
+    ) -> None:
         """The pod's container has ended `count` times before; `waiting`: it has ended again and is to be started."""
-        ended = _terminated(code, "Error", "", self._now())
+        ended = _terminated(code, reason, "", self._now())
         state = {"waiting": {"reason": "CrashLoopBackOff"}} if waiting else {"running": {"startedAt": self._now()}}
         status = {"name": names.CONTAINER, "restartCount": count, "ready": False, "image": "i", "imageID": ""}
         await self._status(name, {"containerStatuses": [{**status, "state": state, "lastState": ended}]})

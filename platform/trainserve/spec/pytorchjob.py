@@ -154,6 +154,16 @@ class Progress(Api):
     checkpoint_step: int | None = Field(None, ge=0, description="Where a restart goes on.")
 
 
+class GangEnd(Api):
+    """Why one generation of the gang ended and another began."""
+
+    generation: int = Field(ge=0)
+    time: str = Field(description="RFC 3339.")
+    cause: str = ""
+    free: bool = Field(False, description="Not counted against backoffLimit.")
+    checkpoint_step: int = Field(0, ge=0, description="Of the newest checkpoint by then: what tells progress.")
+
+
 class PyTorchJobStatus(Api):
     """What was observed. The fields from `generation` on are ours."""
 
@@ -169,6 +179,7 @@ class PyTorchJobStatus(Api):
     assembled: int = Field(
         0, ge=0, description="Newest generation whose pods were all there at once: one missing later was taken away."
     )
+    history: list[GangEnd] = Field(default_factory=list, description="The newest restarts of the gang, oldest first.")
     pod_restarts: dict[str, int] = Field(
         default_factory=dict, description="Restarts already counted, by pod uid, of pods that are restarted one by one."
     )

@@ -170,6 +170,7 @@ def test_backoff_limit_counts_across_generations() -> None:
             scenario.end_pod("master-0", 137)
             scenario.settle()
             assert scenario.status()["restarts"] == restart
+            scenario.wait(60)  # the longest pause before a start
             scenario.start_pods()
         scenario.end_pod("master-0", 137)
         scenario.settle()
@@ -227,6 +228,18 @@ def test_ctl_01_for_a_gang() -> None:
         assert scenario.state() == "Failed"
         assert scenario.reason() == "BackoffLimitExceeded"
         assert ("Restarting", "True") not in scenario.conditions()
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_in_place_out_of_memory_fails_at_once(waiting: bool) -> None:
+    in_place = {names.ANNOTATION_RESTART: names.RESTART_IN_PLACE}
+    with _running(policy="OnFailure", workers=1, annotations=in_place) as scenario:
+        restart = scenario.kubelet.restart_in_place
+        scenario.run(restart("flowers-worker-0", 1, waiting=waiting, code=137, reason="OOMKilled"))
+        scenario.settle()
+        assert scenario.state() == "Failed"
+        assert "Worker 0: " in scenario.status()["cause"]
+        assert "out of memory" in scenario.status()["cause"]
 
 
 def test_in_place_restarts_are_counted_across_pod_recreations() -> None:

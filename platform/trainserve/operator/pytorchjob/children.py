@@ -10,6 +10,7 @@ from trainserve.kube import names, replicas
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.pods import replica_pod
 from trainserve.kube.services import replica_service
+from trainserve.operator.pytorchjob import pacing
 from trainserve.operator.pytorchjob.decision import Create, Delete
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed, Pod
@@ -24,7 +25,8 @@ class Changes:
 def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
     """Services before pods, so that a pod's name resolves when it starts; the leader's pod first.
 
-    No pod of a generation is created while one of another is left: two gangs never run at the same time.
+    No pod of a generation is created while one of another is left: two gangs never run at the same time. After
+    restarts in a row there is a pause, too.
     """
     job, generation = draft.job, draft.generation
     wanted = {names.replica_name(draft.name, *replica): replica for replica in replicas.replicas(job)}
@@ -42,7 +44,10 @@ def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
         for name, replica in wanted.items()
         if name not in services
     ]
-    if not old:
+    hold_s = pacing.hold_s(draft) if replicas.is_gang(job) and not current else 0.0
+    if hold_s and not old:
+        draft.look_again(hold_s)
+    elif not old:
         there = {pod.name for pod in current}
         creates += [
             Create(names.POD, replica_pod(job, *replica, generation))

@@ -77,6 +77,19 @@ def failure_of(pod: Pod, now: float) -> Failure | None:
     return Failure(pod.replica_type, pod.index, cause, time, exact, f"{pod.title}: {detail}", pod.uid, code)
 
 
+def in_place_out_of_memory(pod: Pod, now: float) -> Failure | None:
+    """The failure of a container that memory ran out for, also when its kubelet has started it again since."""
+    for end in (pod.main_end, pod.last_end):
+        detail = _out_of_memory(end)
+        if detail and end is not None:
+            at = now if end.finished_at is None else end.finished_at
+            sentence = f"{pod.title}: {detail}"
+            return Failure(
+                pod.replica_type, pod.index, Cause.OUT_OF_MEMORY, at, False, sentence, pod.uid, end.exit_code
+            )
+    return None
+
+
 def first_failure(failures: Iterable[Failure]) -> Failure:
     """The one that brought the others about: the earliest that is no victim.
 

@@ -49,6 +49,7 @@ class Pod:
     deletion_asked_at: float | None = None
     restart_count: int = 0
     main_end: Ended | None = None  # of the container `pytorch`
+    last_end: Ended | None = None  # of the container `pytorch` before its newest start in place
     init_end: Ended | None = None  # of the first init container that failed
     restarting: bool = False  # in place: ended with an error, and its kubelet will start it again
 
@@ -139,6 +140,7 @@ def _pod(raw: Manifest) -> Pod | None:
         deletion_asked_at=_deletion_asked_at(metadata),
         restart_count=int(main.get("restartCount") or 0),
         main_end=main_end,
+        last_end=_end_of((main.get("lastState") or {}).get("terminated")),
         init_end=_failed_init(status),
         restarting=in_place and _will_restart(main),
     )
@@ -159,6 +161,12 @@ def _ended(container: Manifest) -> Ended | None:
         terminated = (container.get("lastState") or {}).get("terminated")
         if terminated is None or (container.get("state") or {}).get("running") is not None:
             return None
+    return _end_of(terminated)
+
+
+def _end_of(terminated: Manifest | None) -> Ended | None:
+    if terminated is None:
+        return None
     code = terminated.get("exitCode")
     return Ended(
         exit_code=None if code is None else int(code),

@@ -8,8 +8,9 @@ from enum import Enum
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.replicas import replicas, restart_policy
+from trainserve.operator.pytorchjob import pacing
 from trainserve.operator.pytorchjob.draft import Draft
-from trainserve.operator.pytorchjob.failure import Cause, Failure, failure_of, first_failure
+from trainserve.operator.pytorchjob.failure import Cause, Failure, failure_of, first_failure, in_place_out_of_memory
 from trainserve.operator.pytorchjob.observed import Pod
 
 # Victims end within moments of the rank that failed, but their pods may be heard of before its pod is.
@@ -64,6 +65,8 @@ def restart_gang(draft: Draft, pods: Sequence[Pod], failures: Sequence[Failure])
     """
     first = first_failure(failures)
     verdict = judge(draft.job, first)
+    if verdict is Verdict.FREE and pacing.free_is_used_up(draft):
+        verdict = Verdict.COUNTED
     if verdict is Verdict.FAIL:
         _fail(draft, pods, first, failures)
     elif verdict is Verdict.COUNTED and _limit_reached(draft, draft.restarts + 1):
@@ -71,6 +74,7 @@ def restart_gang(draft: Draft, pods: Sequence[Pod], failures: Sequence[Failure])
     else:
         if verdict is Verdict.COUNTED:
             draft.status["restarts"] = draft.restarts + 1
+        pacing.record(draft, first.sentence, free=verdict is Verdict.FREE)
         draft.next_generation()
         _restarting(draft, first, failures, free=verdict is Verdict.FREE)
 
@@ -84,6 +88,8 @@ def restart_singly(draft: Draft, pods: Sequence[Pod]) -> list[Pod]:
     wanted = set(replicas(draft.job))
     pods = [pod for pod in pods if (pod.replica_type, pod.index) in wanted]  # the others leave because of a new size
     failures = {pod.uid: failure for pod in pods if (failure := failure_of(pod, draft.now)) is not None}
+    # Its kubelet would start it again and again, and each time it would be too large.
+    failures |= {pod.uid: killed for pod in pods if (killed := in_place_out_of_memory(pod, draft.now)) is not None}
     verdicts = {uid: judge(draft.job, failure) for uid, failure in failures.items()}
     fatal = [failure for uid, failure in failures.items() if verdicts[uid] is Verdict.FAIL]
     if fatal:
@@ -127,7 +133,9 @@ def _limit_reached(draft: Draft, restarts: int) -> bool:
 def _restarting(draft: Draft, first: Failure, failures: Iterable[Failure], *, free: bool) -> None:
     limit = draft.run_policy.get("backoffLimit")
     cost = "free of charge" if free else f"restart {draft.restarts}{'' if limit is None else f' of {limit}'}"
-    message = f"{_count(names.MESSAGE_RESTARTING, draft.name, first, failures)} {first.sentence} ({cost})"
+    pause_s = pacing.hold_s(draft)
+    pause = f", after a pause of {pause_s:.0f} s" if pause_s >= 1 else ""
+    message = f"{_count(names.MESSAGE_RESTARTING, draft.name, first, failures)} {first.sentence} ({cost}{pause})"
     draft.status["cause"] = first.sentence
     draft.condition(names.RESTARTING, names.REASON_RESTARTING, message, "Warning")
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from support.command import command, environment
+from support.pictures import write_classes
 from support.runs import alive, clean_env, wait_until
 from support.smallruns import HEAD, SLEEP, SLEEP_ONCE, ended, home_of_runs, new_run, started
 from support.tinydisk import tiny_disk
@@ -236,3 +238,26 @@ def test_a_full_disk_does_not_end_a_supervisor_which_writes_when_there_is_room_a
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+def test_a_read_only_home_can_be_looked_at_and_says_so_when_it_is_to_be_changed(tmp_path: Path) -> None:
+    pictures = write_classes(tmp_path / "shapes", {"red": 10, "blue": 10})
+    with tiny_disk(tmp_path / "disk", "2m") as disk:
+
+        def on_it(*words: object) -> subprocess.CompletedProcess[str]:
+            env = environment(disk.path / "home")
+            command_line = [*disk.prefix, *command(*words)]
+            return subprocess.run(command_line, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+        run = disk.inside / "home" / "runs" / "old"
+        (run / "output").mkdir(parents=True)
+        (run / "job.json").write_text('{"spec": {}}')
+        disk.remount("ro")
+        assert on_it("list", "-o", "name").stdout == "old\n"
+        train = ("train", "--data", pictures, "--name", "new", "--batch-size", 4)
+        for words in (("rm", "old"), ("resume", "old"), train):
+            done = on_it(*words)
+            assert done.returncode == 3, done.stderr
+            assert "Read-only file system" in done.stderr
+            assert "hint: it is mounted read-only" in done.stderr
+            assert "Traceback" not in done.stderr

@@ -212,6 +212,7 @@ def of_the_machine(error: OSError) -> errors.EnvironmentProblem:
     hints = {
         errno.ENOSPC: "free some space there",
         errno.EDQUOT: "free some space there",
+        errno.EROFS: "it is mounted read-only; runs can be kept elsewhere: export TRAINSERVE_HOME",
         errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
         errno.EACCES: "check its permissions",
         errno.EPERM: "check its permissions",

@@ -54,7 +54,7 @@ def documentation(openapi: dict[str, Any]) -> str:
     body = "\n".join(parts)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'><link rel='icon' href='data:,'>"
         f"<title>{escape(info['title'])}: the API</title><style>{STYLE}</style></head>\n<body>{body}</body></html>\n"
     )
 

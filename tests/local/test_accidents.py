@@ -21,6 +21,8 @@ from support.pictures import write_classes
 from support.runs import alive, clean_env, wait_until
 from support.smallruns import HEAD, SLEEP, SLEEP_ONCE, ended, home_of_runs, new_run, started
 from support.tinydisk import tiny_disk
+from trainserve.client.follow import follow
+from trainserve.client.listener import Listener
 from trainserve.client.train import resumable
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
@@ -43,6 +45,17 @@ def going(name: str, source: str = SLEEP, nodes: int = 1) -> tuple[RunDir, list[
     return run, pids
 
 
+class Remover(Listener):
+    """Removes the folder as soon as the run is followed, its lock first, and a part of it only later."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def following(self, run: str) -> None:
+        (self.folder / "lock").unlink()
+        threading.Timer(0.5, lambda: shutil.rmtree(self.folder, ignore_errors=True)).start()
+
+
 def test_a_removed_folder_ends_its_run_and_stays_away() -> None:
     # As rank 0 does with its checkpoints, the node makes its folders again.
     source = HEAD + "while True: os.makedirs(os.environ['RUN'] + '/output/checkpoints', exist_ok=True)\n"
@@ -51,6 +64,13 @@ def test_a_removed_folder_ends_its_run_and_stays_away() -> None:
     wait_until(lambda: not any(map(alive, pids)), "all processes end", 3)
     assert not run.path.exists()
     assert rundir.all_runs() == []
+
+
+def test_who_follows_a_run_whose_folder_is_just_being_removed_is_told_so() -> None:
+    run, _ = going("watched")
+    with pytest.raises(EnvironmentProblem, match="run 'watched' is no longer there"):
+        follow(run, Remover(run.path))
+    wait_until(lambda: not run.path.exists(), "the folder is gone")
 
 
 def test_a_renamed_folder_ends_its_run_which_can_be_seen_under_its_new_name() -> None:

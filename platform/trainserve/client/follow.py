@@ -76,6 +76,8 @@ def follow(run: RunDir, listener: Listener, *, offset: int = 0) -> Outcome:
         _tell(run, listener, offset)
     except KeyboardInterrupt as interrupt:
         return _stopped(run, listener, interrupt)
+    if not run.lock_path.exists():  # the first thing to go where somebody is just removing the folder
+        raise run.gone()
     return outcome(run)
 
 

@@ -129,7 +129,7 @@ class RunDir:
             raise UserError(f"run {self.name!r} is going on", hint=f"platform status {self.name}")
         if not self.holds(lock):  # the folder was removed, or another has its name, since the file was opened
             os.close(lock)
-            raise self._gone()
+            raise self.gone()
         return lock
 
     def holds(self, lock: int) -> bool:
@@ -146,9 +146,10 @@ class RunDir:
     def check_there(self) -> None:
         """Raises EnvironmentProblem when somebody has removed the folder since it was opened."""
         if not self.path.is_dir():
-            raise self._gone()
+            raise self.gone()
 
-    def _gone(self) -> EnvironmentProblem:
+    def gone(self) -> EnvironmentProblem:
+        """What to say once somebody has removed the folder."""
         return EnvironmentProblem(f"run {self.name!r} is no longer there: {self.path} was removed")
 
     def supervisor(self) -> dict[str, Any]:

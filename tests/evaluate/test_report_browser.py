@@ -238,3 +238,11 @@ def test_the_policy_stops_what_would_be_slipped_in(chromium: Browser, files: dic
         assert [url for url in asked if url.startswith("http")] == []
     finally:
         page.close()
+
+
+def test_a_curve_says_nothing_where_it_has_no_point(opened) -> None:
+    page = opened("12")
+    page.locator("svg.lines").first.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert tip(page) == "epoch 0.5\ntraining, each step: 1.725"

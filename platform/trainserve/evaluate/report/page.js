@@ -34,8 +34,7 @@
       let where = null;
       for (const { name, points } of series) {
         const point = nearest(points, px);
-        // A curve says something here only if it has a point near by, or runs on both sides of it.
-        if (Math.abs(point[0] - px) > 12 && (px < points[0][0] || px > points[points.length - 1][0])) continue;
+        if (Math.abs(point[0] - px) > 6) continue; // what this curve says elsewhere is not its value here
         layer.append(svgElement("circle", { cx: point[0], cy: point[1], r: 5, class: "ring" }));
         if (where === null || Math.abs(point[0] - px) < Math.abs(where[0] - px)) where = point;
         lines.push(`${name}: ${point[3]}`);

@@ -34,7 +34,8 @@ def meaning(report: RunReport) -> list[str]:
     if report.own_validation:
         found.append(
             "The checkpoint was chosen by these same pictures, so new ones may go slightly worse; "
-            "a folder that the training has not seen says how much: platform evaluate RUN --data FOLDER."
+            "a folder that the training has not seen says how much: "
+            f"platform evaluate {report.facts.name} --data FOLDER."
         )
     measures = report.measures
     if measures is not None:

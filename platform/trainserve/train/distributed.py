@@ -49,6 +49,7 @@ class Group:
     ranks_here: int = 1  # processes of the job on this machine
     notices: list[str] = field(default_factory=list)  # what was decided and should be said once, by rank 0
     store: Store | None = None
+    timeout_s: float = PEER_TIMEOUT_S  # longest wait for another rank
     control: Any = None  # gloo process group for small things beside the gradients
 
     @property
@@ -64,12 +65,23 @@ class Group:
             values: list[Any] = json.loads(self.store.get(f"{name}/all"))
             self.store.add(f"{name}/read", 1)
             return values
-        values = [json.loads(self.store.get(f"{name}/{rank}")) for rank in range(self.world_size)]
+        values = [json.loads(self._of_rank(rank, name)) for rank in range(self.world_size)]
         self.store.set(f"{name}/all", json.dumps(values))
         limit = time.monotonic() + READ_S
         while self.store.add(f"{name}/read", 0) < self.world_size - 1 and time.monotonic() < limit:
             time.sleep(0.01)
         return values
+
+    def _of_rank(self, rank: int, name: str) -> Any:
+        """What a rank has written; where it does not come, the others are told which one that is."""
+        assert self.store is not None
+        try:
+            return self.store.get(f"{name}/{rank}")
+        except dist.DistStoreError as error:  # the time is over; a store that is gone is another error
+            raise PeerLost(
+                f"rank {rank} did not come: rank 0 waited {self.timeout_s:.0f} s for its {name}",
+                hint="see why it did not start, or is that slow: its log, its pod's state",
+            ) from error
 
     def share(self, name: str, value: Any) -> Any:
         """Rank 0's JSON value, on every rank; what the others pass is not looked at."""
@@ -118,7 +130,8 @@ def join(device: str, env: Mapping[str, str] | None = None, *, stall_s: float | 
     env = os.environ if env is None else env
     rank, world_size = int(env.get(ENV_RANK, "0")), int(env.get(ENV_WORLD_SIZE, "1"))
     group = Group(rank, world_size)
-    timeout = timedelta(seconds=peer_timeout_s(env, stall_s))
+    group.timeout_s = peer_timeout_s(env, stall_s)
+    timeout = timedelta(seconds=group.timeout_s)
     if world_size > 1:
         group.store = _store(env, rank, timeout)
     here = {"machine": _machine(), "gpus": _visible_gpus() if device != "cpu" else []}

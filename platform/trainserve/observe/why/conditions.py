@@ -18,7 +18,7 @@ def says(pattern: str) -> When:
 
 def logs(pattern: str) -> When:
     """In what the rank said or, also beside that, in its log: what a killed child or a C library leaves there."""
-    return lambda scene: search(pattern, f"{scene.said}\n{scene.log}")
+    return lambda scene: search(pattern, scene.all)
 
 
 def code(*codes: int) -> When:

@@ -68,7 +68,8 @@ _NO_MEMORY = (
     r"failed to map segment from shared object|can't start new thread"
 )
 _RENDEZVOUS = (
-    r"could not reach rank 0 at|did not answer within \d+ s|(?i:timed out after \d+ seconds waiting for clients)|"
+    r"could not reach rank 0 at|rank (?P<absent>\d+) did not come|did not answer within \d+ s|"
+    r"(?i:timed out after \d+ seconds waiting for clients)|"
     r"wait timeout after \d+ms|RendezvousTimeoutError|The client socket has timed out"
 )
 
@@ -130,7 +131,7 @@ RULES: tuple[Rule, ...] = (
         "out-of-memory",
         either(
             reason("OOMKilled"),
-            lambda s: {} if s.oom_kills and (s.signal == "SIGKILL" or "killed by signal: Killed" in s.said) else None,
+            lambda s: {} if s.oom_kills and (s.signal == "SIGKILL" or "killed by signal: Killed" in s.all) else None,
         ),
         lambda s: (
             f"out of memory: the kernel killed {s.who}"
@@ -165,7 +166,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "permission-denied",
-        says(r"Permission denied(: (?P<path>'[^']+'))?|PermissionError|Operation not permitted"),
+        either(
+            says(r"Permission denied: (?P<path>'[^']+')"),
+            says(r"Permission denied|PermissionError|Operation not permitted"),
+        ),
         lambda s: f"{s.who} has no permission{' for ' + s.found['path'] if s.found.get('path') else ''}",
         lambda s: (
             f"ls -ld {s.found['path']} shows owner and mode; give this user access, then {s.resume()}"
@@ -289,7 +293,11 @@ RULES: tuple[Rule, ...] = (
         "rendezvous-timeout",
         says(_RENDEZVOUS),
         lambda s: f"the ranks did not meet: {told(s)}",
-        lambda s: f"see which rank never came (platform status {s.evidence.run}) and why its log ends where it does",
+        lambda s: (
+            f"platform logs {s.evidence.run} --rank {s.found['absent']} ends where that rank stood still"
+            if s.found.get("absent")
+            else f"see which rank never came (platform status {s.evidence.run}) and why its log ends where it does"
+        ),
     ),
     # GPUs.
     Rule(
@@ -310,9 +318,9 @@ RULES: tuple[Rule, ...] = (
     # Data workers, where nothing above has said why.
     Rule(
         "data-worker-killed",
-        says(
-            r"DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) "
-            r"(is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)"
+        either(
+            logs(r"DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) is killed by signal: (?P<signal>[\w ]+)"),
+            says(r"DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) exited unexpectedly"),
         ),
         lambda s: (
             f"a data worker (process {s.found['pid']}) of {s.who} was killed"

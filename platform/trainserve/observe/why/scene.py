@@ -64,7 +64,12 @@ class Scene:
 
     @property
     def said(self) -> str:
-        return "\n".join(filter(None, (self.message, "\n".join(self.traceback.splitlines()[-6:]))))
+        return "\n".join(filter(None, (self.message, stacks.errors(self.traceback))))
+
+    @property
+    def all(self) -> str:
+        """The same and the end of the log."""
+        return f"{self.said}\n{self.log}"
 
     @property
     def who(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 SHOWN_LINES = 14
 SHOWN_FRAMES = 4
 _BEGIN = "Traceback (most recent call last):"
+_INNER = "Original Traceback"  # of a data worker, in the text of the error that its trainer raises
 _FATAL = "Fatal Python error: "
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<function>.+)$')
 _LIBRARY = re.compile(
@@ -46,18 +47,35 @@ def lines_of_rank(log: str, rank: int | None, ranks: Sequence[int]) -> str:
 def last(log: str) -> str:
     """The last traceback, or stack of a fatal error, of a log, up to the line of the error; "" where there is none."""
     lines = log.splitlines()
-    begins = [n for n, line in enumerate(lines) if line.rstrip().endswith(_BEGIN) or line.startswith(_FATAL)]
+    begins = [n for n, line in enumerate(lines) if _begins(line) or line.startswith(_FATAL)]
     if not begins:
         return ""
     begin = begins[-1]
     if lines[begin].startswith(_FATAL):
         end = next((n for n in range(begin + 1, len(lines)) if lines[n].startswith("Extension modules")), len(lines))
         return "\n".join(lines[begin:end])
-    end = begin + 1
-    while end < len(lines) and (not lines[end].strip() or lines[end][:1].isspace()):
-        end += 1
+    end = _end(lines, begin + 1)
+    while end + 1 < len(lines) and lines[end + 1].startswith(_INNER):  # the error's text has a traceback of its own
+        end = _end(lines, end + 2)
     # The error may have several lines; what a logger or another program says after it is not part of it.
     return "\n".join(lines[begin : min(len(lines), end + 1)])
+
+
+def errors(text: str) -> str:
+    """The lines of a traceback that are no stack: the errors, and what stands between them."""
+    return "\n".join(line for line in text.splitlines() if line.strip() and not line[:1].isspace())
+
+
+def _begins(line: str) -> bool:
+    return line.rstrip().endswith(_BEGIN) and not line.startswith(_INNER)
+
+
+def _end(lines: Sequence[str], start: int) -> int:
+    """The first line from `start` that belongs to no frame."""
+    end = start
+    while end < len(lines) and (not lines[end].strip() or lines[end][:1].isspace()):
+        end += 1
+    return end
 
 
 def frames(text: str) -> list[Frame]:

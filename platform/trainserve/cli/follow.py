@@ -25,10 +25,7 @@ def closing(outcome: Outcome, fmt: str) -> int:
             say(f"{name} was stopped at step {result['step'] or 0} of {result['steps'] or '?'}")
             _say_resume(result)
         case names.INTERRUPTED:
-            if outcome.supervisor_failed is not None:
-                say(f"{name} was interrupted: its supervisor failed: {outcome.supervisor_failed}")
-            else:
-                say(f"{name} was interrupted: its supervisor was killed, or the machine restarted")
+            say(f"{name} was interrupted: {result['message']}")
             say(f"  supervisor's log  {outcome.folder / 'supervisor.log'}")
             _say_resume(result)
         case names.FAILED:

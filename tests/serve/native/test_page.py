@@ -239,7 +239,13 @@ def test_the_docs_are_one_page_without_scripts(chromium: Browser, url: str) -> N
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(f"{url}/docs")
-    for text in ("POST /predict", "PUT /predictions/{name}", "POST /predictions/{name}/{version}", "GET /ping", "413"):
+    for text in (
+        "POST /predict",
+        "POST, PUT /predictions/{name}",
+        "POST, PUT /predictions/{name}/{version}",
+        "GET /ping",
+        "413",
+    ):
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert contrasts(page) == []

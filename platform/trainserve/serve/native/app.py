@@ -91,6 +91,7 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
         "/predict",
         summary="Classes of a picture from a form",
         response_model=schemas.Prediction,
+        response_description="The classes, best first.",
         responses=ASKED,
         openapi_extra={"requestBody": schemas.FORM_BODY},
     )
@@ -127,6 +128,7 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
                 summary=words,
                 operation_id=f"{route.__name__}_{method.lower()}",
                 response_model=schemas.Prediction,
+                response_description="The classes, best first.",
                 responses=ASKED,
                 openapi_extra={"requestBody": schemas.ANY_BODY},
             )
@@ -135,6 +137,7 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
         "/ping",
         summary="Whether every model answers",
         response_model=schemas.Ping,
+        response_description="Every model answers.",
         responses={503: {"model": schemas.Ping, "description": "Some model does not answer."}},
     )
     async def ping() -> Response:
@@ -144,7 +147,7 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
         answered = {"status": "Unhealthy", "models": problems}
         return JSONResponse(answered, 503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
-    @app.get("/models", summary="What is served", response_model=schemas.Models)
+    @app.get("/models", summary="What is served", response_model=schemas.Models, response_description="All models.")
     async def list_models() -> Response:
         entries = [
             schemas.ModelEntry(
@@ -160,7 +163,9 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
         ]
         return JSONResponse(schemas.Models(models=entries).model_dump(by_alias=True))
 
-    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    @app.get(
+        "/metrics", summary="For Prometheus", response_class=PlainTextResponse, response_description="Its text format."
+    )
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type=metrics.CONTENT_TYPE)
 
@@ -174,6 +179,7 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
         return HTMLResponse(text, headers={"content-security-policy": pages.policy(text)})
 
     _answer_errors_in_json(app)
+    _describe_errors(app)
     app.add_middleware(Gate)
     return app
 
@@ -241,6 +247,22 @@ def _answer_errors_in_json(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(request: Request, problem: Exception) -> Response:  # noqa: ARG001
         return error(500, "this is a bug of the server; its log has more")
+
+
+def _describe_errors(app: FastAPI) -> None:
+    """What FastAPI says of its own accord of 422, which is 400 here, is taken out of the description."""
+    original = app.openapi
+
+    def described() -> dict[str, Any]:
+        found = original()
+        for methods in found["paths"].values():
+            for route in methods.values():
+                route["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            found["components"]["schemas"].pop(name, None)
+        return found
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:

@@ -48,8 +48,11 @@ def documentation(openapi: dict[str, Any]) -> str:
         "<a href='.'>the page</a> asks with a picture of yours.</p>",
     ]
     for path, methods in openapi["paths"].items():
+        words = {method.upper(): route["summary"] for method, route in methods.items()}
         for method, route in methods.items():
-            parts += _route(path, method.upper(), route)
+            same = [other for other, summary in words.items() if summary == route["summary"]]
+            if method.upper() == same[0]:
+                parts += _route(path, same, route)
     parts += ["<h1>Schemas</h1>", *_schemas(openapi["components"]["schemas"])]
     body = "\n".join(parts)
     return (
@@ -59,8 +62,9 @@ def documentation(openapi: dict[str, Any]) -> str:
     )
 
 
-def _route(path: str, method: str, route: dict[str, Any]) -> list[str]:
-    parts = [f"<h2><code>{method} {escape(path)}</code> {escape(route['summary'])}</h2>"]
+def _route(path: str, methods: list[str], route: dict[str, Any]) -> list[str]:
+    """One path; methods that do the same are told together."""
+    parts = [f"<h2><code>{', '.join(methods)} {escape(path)}</code> {escape(route['summary'])}</h2>"]
     if "description" in route:
         parts.append(f"<p>{_words(route['description'])}</p>")
     parameters = [
@@ -79,8 +83,7 @@ def _route(path: str, method: str, route: dict[str, Any]) -> list[str]:
     ]
     parts += _table(("status", "", "body"), answers)
     if "requestBody" in route:
-        put = method == "PUT"
-        how = "-T picture.jpg" if put else "-F file=@picture.jpg"
+        how = "-T picture.jpg" if "PUT" in methods else "-F file=@picture.jpg"
         parts.append(f"<pre>curl {how} http://127.0.0.1:PORT{escape(path)}</pre>")
     return parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,7 +13,11 @@ from trainserve.observe.why import states
 from trainserve.observe.why import traceback as stacks
 from trainserve.observe.why.evidence import Evidence, PodEvidence
 from trainserve.observe.why.rules import Cause, cause_of
-from trainserve.observe.why.scene import exit_words, scene_of
+from trainserve.observe.why.scene import Scene, exit_words, scene_of
+
+# Of what rank 0 said once: checkpoints that were lost, pictures that were left out.
+_NOTABLE = re.compile(r"is torn|training starts again|cannot be read|was skipped")
+_NOTES = 5  # the newest
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     restarts = history(evidence)
     failed = evidence.condition(names.FAILED)
     current = [pod for pod in evidence.pods if pod.generation == evidence.generation and pod.failed]
-    notes = list(evidence.notices)
+    notes = [notice for notice in evidence.notices if _NOTABLE.search(notice)][-_NOTES:]
     if failed:
         job_cause = states.of_failed(evidence, failed)
         pod = culprit(current, str(evidence.status.get("cause") or ""))
@@ -145,7 +150,7 @@ def _of_pod(
         generation=pod.generation,
         exit_code=scene.code,
         exit=exit_words(scene.code, scene.signal) if scene.code is not None else pod.reason,
-        excerpt=stacks.excerpt(scene.traceback) or _last_words(scene.log, scene.message),
+        excerpt=_excerpt(scene),
         own_frames=[str(frame) for frame in frames[-stacks.SHOWN_FRAMES :]],
         memory=memory,
         victims=_victims(pod, others),
@@ -180,6 +185,14 @@ def _victims(first: PodEvidence, others: Sequence[PodEvidence]) -> list[Victim]:
         who = f"rank {rank} ({pod.title})" if rank is not None else pod.title
         found.append(Victim(who, exit_words(pod.exit_code, str(pod.report.get("signal") or ""))))
     return found
+
+
+def _excerpt(scene: Scene) -> list[str]:
+    """The traceback, unless it only shows where our own code said a sentence: then the sentence."""
+    said = stacks.errors(scene.traceback).startswith("Traceback") and "\ntrainserve.errors." in scene.traceback
+    if said and scene.message and not any(frame.own for frame in stacks.frames(scene.traceback)):
+        return _last_words("", scene.message)
+    return stacks.excerpt(scene.traceback) or _last_words(scene.log, scene.message)
 
 
 def _last_words(log: str, message: str) -> list[str]:

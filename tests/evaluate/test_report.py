@@ -115,8 +115,9 @@ def test_ticks_are_round_and_cover_the_range(low: float, high: float, expected: 
 
 
 def test_numbers_as_people_read_them() -> None:
-    assert [axes.number(value) for value in (0, 0.02134, 1.3512, 148.0, 12400.4, 5e-5, -2.5, 0.1 + 0.2)] == [
-        "0", "0.02134", "1.351", "148", "12,400", "5e-05", "-2.5", "0.3",
+    values = (0, 0.02134, 1.3512, 148.0, 12400.4, 5e-5, -2.5, 0.1 + 0.2, 6e5, 1.25e6, 3e20)
+    assert [axes.number(value) for value in values] == [
+        "0", "0.02134", "1.351", "148", "12,400", "5e-05", "-2.5", "0.3", "600 k", "1.25 M", "3e+20",
     ]  # fmt: skip
     assert [axes.share(value) for value in (0.978, 0.5, 1, 0.9999, 0.0001, 0)] == [
         "97.8 %", "50 %", "100 %", "99.9 %", "< 0.1 %", "0 %",

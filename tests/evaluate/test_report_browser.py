@@ -149,6 +149,7 @@ def test_curves_have_their_points_and_tell_them(opened) -> None:
     assert "validation: 1.9" in tip(page)
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
+    scroll_to(page, chart)
     chart.hover()
     assert tip(page).startswith("epoch ")
     assert chart.locator(".ring").count() >= 1
@@ -157,7 +158,7 @@ def test_curves_have_their_points_and_tell_them(opened) -> None:
 def test_a_finger_reads_the_heat_map_of_200_classes(opened) -> None:
     page = opened("200", PHONE)
     matrix = page.locator("svg.matrix")
-    matrix.scroll_into_view_if_needed()
+    scroll_to(page, matrix)
     frame = matrix.locator(".frame").bounding_box()
     assert frame is not None
     page.touchscreen.tap(frame["x"] + 2, frame["y"] + 2)
@@ -176,6 +177,12 @@ def test_arrow_keys_go_through_the_heat_map(opened) -> None:
     assert tip(page) == "species 000\nrecognised: 14, 70.0 % of 20"
     page.keyboard.press("ArrowRight")
     assert tip(page) == "species 000\ntaken for species 001: 6, 30.0 % of 20"
+
+
+def scroll_to(page: Page, place: Locator) -> None:
+    """Bring it into view, and wait until the page has heard that it was scrolled: that hides what is shown."""
+    place.scroll_into_view_if_needed()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def column(table: Locator, number: int) -> list[str]:

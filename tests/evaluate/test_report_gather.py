@@ -112,7 +112,7 @@ def test_a_finished_run_is_told_by_the_answers_it_wrote_down(made: tuple[Path, P
 def test_without_a_bundle_there_is_what_there_is(tmp_path: Path) -> None:
     folder = make_run(tmp_path, tmp_path / "pictures", finished=False)
     found = gather(facts(folder, tmp_path / "pictures", "Running"))
-    assert "no bundle yet" in found.missing[0]
+    assert "has no bundle" in found.missing[0]
     assert found.measures is None
     assert len(found.history.steps) == 27
     assert found.top1 == (112, 160)  # 70 % of the 160 validation pictures, in its best epoch
@@ -220,7 +220,7 @@ def test_several_runs_in_one_file(at_home: Path, tmp_path: Path) -> None:
     client = Client(Lines(said.append))
     made = client.report("made", "half", "made", out=out)
     assert said == [
-        "half: The run is Suspended: it has no bundle yet, so there is no confusion matrix, no table of classes and no "
+        "half: The run is Suspended and has no bundle, so there is no confusion matrix, no table of classes and no "
         "picture. Curves and settings are as of now."
     ]
     assert (made.path, made.size) == (out, out.stat().st_size)

@@ -17,11 +17,16 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Up to four digits that count: `0.0213`, `1.35`, `148`, `12,400`, `5e-05`."""
+    """Up to four digits that count: `0.0213`, `1.35`, `148`, `12,400`, `250 k`, `5e-05`."""
     if value == 0:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.3g}"
+    if abs(value) >= 1e12:
+        return f"{value:.2g}"
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:.4g} {letter}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     digits = max(0, 3 - floor(log10(abs(value))))

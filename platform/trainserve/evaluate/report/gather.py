@@ -64,8 +64,8 @@ def _bundle(facts: Facts, missing: list[str]) -> Bundle | None:
     path = facts.output / "bundle"
     if not path.is_dir():
         missing.append(
-            f"The run is {facts.state}: it has no bundle yet, so there is no confusion matrix, no table of classes "
-            "and no picture. Curves and settings are as of now."
+            f"The run is {facts.state} and has no bundle, so there is no confusion matrix, no table of classes and no "
+            "picture. Curves and settings are as of now."
         )
         return None
     try:

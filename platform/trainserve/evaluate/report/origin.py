@@ -25,7 +25,8 @@ from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import fields
 from trainserve.train.folders import as_text
 from trainserve.train.imagefolder import survey_for
-from trainserve.train.preprocess import PictureError, open_picture
+from trainserve.train.preprocess import open_picture
+from trainserve.train.weights import RECORD
 
 HEADERS = 500  # pictures whose size is read, spread evenly
 SKIPPED = 50  # told by name
@@ -127,8 +128,6 @@ def _headers(paths: list[Path]) -> tuple[list[int], list[int], Counter[str]]:
                 widths.append(image.width)
                 heights.append(image.height)
                 formats[image.format or "unknown"] += 1
-        except PictureError:
-            formats["unreadable"] += 1
         except Exception:  # decoders raise anything
             formats["unreadable"] += 1
     return widths, heights, formats
@@ -175,7 +174,7 @@ def environment(description: ModelDescription | None, history: History) -> dict[
 def lineage(facts: Facts, description: ModelDescription | None) -> dict[str, str]:
     """What a result can be made again from, and be told apart by."""
     known: Mapping[str, Any] = description.lineage if description else {}
-    weights = known.get("weights")
+    weights = known.get("weights") or _record(facts.output / RECORD)
     found = {
         "run": facts.name,
         "created": ""
@@ -192,6 +191,14 @@ def lineage(facts: Facts, description: ModelDescription | None) -> dict[str, str
         "started from": _started_from(weights),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _record(file: Path) -> Any:
+    """What a run that has no bundle yet wrote at its start about the weights it began with."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _started_from(weights: Any) -> str:

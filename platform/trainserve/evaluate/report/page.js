@@ -136,7 +136,9 @@
 
   // On paper nothing is folded.
   addEventListener("beforeprint", () => { for (const folded of document.querySelectorAll("details")) folded.open = true; });
-  addEventListener("scroll", hide, { passive: true });
+  // Scrolling moves what the pointer was at; keys bring their place with them.
+  const byKeys = () => document.activeElement.matches("svg[tabindex]:focus-visible");
+  addEventListener("scroll", () => { if (!byKeys()) hide(); }, { passive: true });
   // A finger leaves when it is lifted: what it has shown stays until it touches something else.
   addEventListener("pointerdown", (event) => { if (!event.target.closest("svg[tabindex]")) hide(); });
 })();

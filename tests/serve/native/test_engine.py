@@ -50,7 +50,7 @@ def mars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "digits": bundles.mar(
             folder / "a", "digits", ("1", "10", "2"), version="1.10", batchSize=8, maxBatchDelayMs=20
         ),
-        "pair": bundles.mar(folder / "b", "pair", ("cat", "dog"), seed=1, workers=1, maxUploadMib=1),
+        "pair": bundles.mar(folder / "b", "pair", ("cat", "dog"), seed=1, workers=1, maxUploadMib=1, maxPixels=250_000),
         "many": bundles.mar(folder / "c", "many", tuple(f"class {index}" for index in range(1000)), workers=1),
     }
 
@@ -235,6 +235,9 @@ def test_img_06_a_large_picture_is_refused_with_the_setting_and_without_memory_n
         "20000 x 10000 = 200,000,000 pixels is more than the limit of 50,000,000 (maxPixels)"
         in answer.json()["message"]
     )
+    medium = bundles.picture(0, size=600)
+    assert "the limit of 250,000" in http.post("/predictions/pair", content=medium).json()["message"]
+    assert http.post("/predictions/digits", content=medium).status_code == 200  # packaged with a higher limit
     after = sum(psutil.Process(pid).memory_info().rss for pid in server.worker_pids())
     assert after - before < 50 * MIB  # decoded it would be 200 MB
 

@@ -100,6 +100,8 @@ def test_flags_are_frozen() -> None:
         (["train", "--resume", "x", "--epochs", "3"], 2, "cannot be mixed with --epochs"),
         (["train", "--resume", "digts"], 2, "no such run"),
         (["status", "digts"], 2, "no such run"),
+        (["why", "digts"], 2, "no such run"),
+        (["train", "--data", ".", "--stall-seconds", "0"], 2, "a large number, 1000000, turns it off"),
         (["logs", "digts"], 2, "no such run"),
         (["cancel", "local://digts"], 2, "no such run"),
         (["status", "../../etc"], 2, "../../etc"),

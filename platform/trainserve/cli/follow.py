@@ -32,7 +32,7 @@ def closing(outcome: Outcome, fmt: str) -> int:
             say(f"{name}: {outcome.state}: {result['message']}")
             if outcome.cause and outcome.cause not in result["message"]:
                 say(f"cause: {outcome.cause}")
-            say(f"next:\n  platform logs {name}\n  platform status {name}")
+            say(f"next:\n  platform why {name}\n  platform logs {name}\n  platform status {name}")
         case _ if outcome.code not in (EXIT_INTERRUPTED, EXIT_HANGUP):  # else it goes on stopping, as was said
             say(f"{name}: {outcome.state}")
     return outcome.code

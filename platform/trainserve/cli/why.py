@@ -7,8 +7,7 @@ from datetime import datetime
 import click
 
 from trainserve.cli.output import columns, emit, output_option
-from trainserve.local import rundir
-from trainserve.local.why import why
+from trainserve.client.client import Client
 from trainserve.observe.why.diagnose import Diagnosis
 
 
@@ -20,7 +19,7 @@ def why_command(run: str, fmt: str) -> int:
 
     The exit status tells whether the run could be read, not how it is.
     """
-    found = why(rundir.open_run(run))
+    found = Client().why(run)
     emit(fmt, found.to_dict(), table=lambda: render(found), names=[found.cause])
     return 0
 

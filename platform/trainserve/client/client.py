@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainserve.machine.check import Check
     from trainserve.observe.events import Event
     from trainserve.observe.summary import Summary
+    from trainserve.observe.why.diagnose import Diagnosis
     from trainserve.package.export import Exported
     from trainserve.serve.answers import Answer
     from trainserve.serve.servers import ServerRecord
@@ -156,6 +157,13 @@ class Client:
         from trainserve.local import rundir
 
         return runs.status(rundir.open_run(run))
+
+    def why(self, run: str) -> Diagnosis:
+        """Why a run failed, stopped or stands still: the first rank that failed, its last words, one thing to do."""
+        from trainserve.local import rundir
+        from trainserve.local.why import why
+
+        return why(rundir.open_run(run))
 
     def outcome(self, run: str) -> Outcome:
         """How a run ended, with the exit code that this means; call it when the run has ended."""

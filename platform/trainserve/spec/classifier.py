@@ -8,7 +8,7 @@ its default. Values that follow from others are computed in `spec/derive.py`, ne
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -160,15 +160,16 @@ class TrainSpec(Spec):
     )
     stall_seconds: int | None = Field(
         None,
+        ge=1,
         json_schema_extra={"unit": "s"},
-        description="Longest time without a training step, at least 1: then the stacks of all ranks are logged and the "
+        description="Longest time without a training step: then the stacks of all ranks are logged and the "
         "gang is restarted. Default: 20 times the median step, at least 60. A large number, 1000000, turns it off.",
     )
 
-    @field_validator("stall_seconds")
+    @field_validator("stall_seconds", mode="before")
     @classmethod
-    def _stall_is_positive(cls, value: int | None) -> int | None:
-        if value is not None and value < 1:
+    def _stall_is_positive(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and value < 1:
             raise ValueError(f"{value} is not allowed; allowed: an integer >= 1; a large number, 1000000, turns it off")
         return value
 

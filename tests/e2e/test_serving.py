@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,15 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("serving")
     archive = bundles.mar(folder, name="digits", workers=1)
+    with serving(folder, archive) as server:
+        yield server
+
+
+@contextmanager
+def serving(folder: Path, *words: object) -> Iterator[Served]:
+    """`platform serve WORDS`, from ready to Ctrl-C."""
     process = subprocess.Popen(
-        command("serve", archive, "-o", "json"),
+        command("serve", *words, "-o", "json"),
         env=environment(folder),
         stdout=subprocess.PIPE,
         text=True,
@@ -158,11 +166,23 @@ def test_something_else_called_mar_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_with_no_process_left(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "engine"),
+    [
+        (signal.SIGINT, "torchserve"),
+        (signal.SIGTERM, "torchserve"),
+        (signal.SIGINT, "native"),
+        (signal.SIGTERM, "native"),
+    ],
+)
+def test_a_signal_stops_it_with_no_process_left(tmp_path: Path, number: signal.Signals, engine: str) -> None:
     archive = bundles.mar(tmp_path, name="brief", workers=1)
     process = subprocess.Popen(
-        command("serve", archive), env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("serve", archive, "--engine", engine),
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert "/predictions/brief" in process.stdout.readline()
@@ -172,3 +192,21 @@ def test_a_signal_stops_it_with_no_process_left(tmp_path: Path, number: signal.S
     assert process.returncode == 0
     assert err.endswith("stopped\n")
     assert [pid for pid in processes() if mentions(pid, str(tmp_path))] == []
+
+
+def test_the_native_engine_is_found_asked_listed_and_says_that_it_has_no_grpc(tmp_path: Path, picture: Path) -> None:
+    archive = bundles.mar(tmp_path, name="plain", workers=1)
+    with serving(tmp_path, archive, "--engine", "native", "--name", "second") as server:
+        assert (server.ready["engine"], server.ready["grpc"]) == ("native", "")
+        done = platform("predict", "plain", picture, "--top", 1, "-o", "json", home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)[0]["predictions"]) == 1
+        done = platform("predict", "second", picture, "--grpc", home=tmp_path)
+        assert done.returncode == 2
+        assert "the native engine answers REST only" in done.stderr
+        lines = [line.split() for line in platform("list", home=tmp_path).stdout.splitlines()]
+        assert lines[-2] == ["SERVER", "ENGINE", "MODELS", "REST", "GRPC"]
+        assert lines[-1] == ["second", "native", "plain", "1.0", server.ready["url"], "-"]
+    done = platform("serve", archive, "--engine", "native", "--grpc-port", 9000, home=tmp_path)
+    assert done.returncode == 2
+    assert "--grpc-port 9000: the native engine has no such port" in done.stderr

@@ -38,7 +38,13 @@ def list_command(fmt: str) -> int:
 
 def _server_row(server: dict[str, Any]) -> dict[str, str]:
     models = ", ".join(f"{model} {version}" for model, version in server["models"].items())
-    return {"server": server["name"], "models": models, "rest": server["rest_url"], "grpc": server["grpc_target"]}
+    return {
+        "server": server["name"],
+        "engine": server["engine"],
+        "models": models,
+        "rest": server["rest_url"],
+        "grpc": server["grpc_target"] or "-",
+    }
 
 
 def row(run: Summary) -> dict[str, str]:

@@ -16,6 +16,7 @@ from trainserve.local import process, shim
 from trainserve.local.podspec import CONTAINER_CANNOT_RUN, Process
 from trainserve.local.podstatus import Ended
 from trainserve.machine import cgroup
+from trainserve.machine.files import read_end
 
 MESSAGE_BYTES = 4096
 LOG_TAIL_BYTES, LOG_TAIL_LINES = 2048, 80  # what a kubelet takes of a log in place of a message
@@ -119,17 +120,7 @@ class Container:
         return code == KILLED and (cgroup.oom_kills() or 0) > (self._oom_before or 0)
 
     def _message(self, *, failed: bool) -> str:
-        text = _read_end(self.message_file, MESSAGE_BYTES)
+        text = read_end(self.message_file, MESSAGE_BYTES)
         if not text and failed and self._what.log_tail_on_error:
-            text = "".join(_read_end(self.log, LOG_TAIL_BYTES).splitlines(keepends=True)[-LOG_TAIL_LINES:])
+            text = "".join(read_end(self.log, LOG_TAIL_BYTES).splitlines(keepends=True)[-LOG_TAIL_LINES:])
         return text
-
-
-def _read_end(path: Path, limit: int) -> str:
-    """The last `limit` bytes of a file as text; "" when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
-            return file.read(limit).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # What a reader follows, in this order; other pages come after, by name.
 FIRST = ("README.md", "docs/tutorial.md")
-BLOCK = re.compile(r"(<!-- (?P<mark>.*?) -->\n\n?)?```(?P<kind>console|python|yaml|bash|sh)\n(?P<text>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- (?P<mark>.*?) -->\n\n?)?```(?P<kind>console|python|yaml|bash|sh)\n(?P<text>.*?)```", re.DOTALL
+)
 MARK = re.compile(r"run(, ends with (?P<code>\d+))?|not run: (?P<reason>.+)")
 READY_S = 120.0  # for a server started with &
 

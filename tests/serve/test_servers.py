@@ -35,7 +35,7 @@ def record(name: str = "digits", models: dict[str, str] | None = None, port: int
 def test_found_by_name_model_and_url() -> None:
     with claim("both") as path:
         write_record(path, record("both", {"a": "1.0", "b": "1.10"}))
-        expected = Endpoint("http://127.0.0.1:21000", "127.0.0.1:21001", ("a", "b"), None, 16)
+        expected = Endpoint("http://127.0.0.1:21000", "127.0.0.1:21001", ("a", "b"), None, 16, "torchserve")
         assert find_server("both") == expected
         assert find_server("b").pick_model(None) == "b"
         assert find_server("http://localhost:21000/predictions/a").pick_model(None) == "a"

@@ -33,6 +33,11 @@ def cores(root: Path = ROOT) -> int:
     return max(1, affinity if limit is None else min(affinity, math.ceil(limit)))
 
 
+def cores_of_machine() -> int:
+    """Cores of the machine, whether or not this process may use them."""
+    return os.cpu_count() or 1
+
+
 def memory_limit(root: Path = ROOT) -> int | None:
     """Bytes that this cgroup, or one above it that is seen here, allows; None where there is no limit."""
     found = []

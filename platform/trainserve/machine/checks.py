@@ -53,7 +53,7 @@ def python() -> Check:
 
 
 def cores() -> Check:
-    usable, all_of_them = cgroup.cores(), os.cpu_count() or 1
+    usable, all_of_them = cgroup.cores(), cgroup.cores_of_machine()
     found = f"{usable}" + (f" of {all_of_them}; the cgroup or affinity allows no more" if usable < all_of_them else "")
     if usable == 1:
         return Check(

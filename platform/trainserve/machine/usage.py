@@ -9,6 +9,8 @@ from pathlib import Path
 BLOCK = 512  # bytes: the unit of st_blocks, whatever the file system's is (stat(2))
 UNITS = ("KiB", "MiB", "GiB", "TiB")
 
+MIB = 2**20  # bytes
+
 
 def disk_bytes(paths: Iterable[Path]) -> int:
     """Bytes that files and folders with all below them take on the disk; what has several names counts once.

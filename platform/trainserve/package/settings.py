@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
+from trainserve.machine.usage import MIB
 from trainserve.spec.classifier import ServeSpec
 
 RESPONSE_TIMEOUT_S = 30  # TorchServe kills the worker beyond it, so it is well above the worst batch
 STARTUP_TIMEOUT_S = 120
 # A worker that fails longer than this is given up, and /ping says Unhealthy (TorchServe's default is 300).
 MAX_RETRY_TIMEOUT_S = 60
-MIB = 1024 * 1024
 
 
 def model_config(serve: ServeSpec) -> str:

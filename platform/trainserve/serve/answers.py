@@ -11,7 +11,7 @@ from stat import S_ISREG
 from typing import Any
 
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
-from trainserve.package.settings import MIB
+from trainserve.machine.usage import MIB
 
 MAX_PICTURE_MIB = 1024  # the largest serve.maxUploadMib
 

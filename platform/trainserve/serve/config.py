@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainserve.kube.names import ENV_OMP_NUM_THREADS
 from trainserve.machine.ports import LOOPBACK
-from trainserve.package.settings import MIB
+from trainserve.machine.usage import MIB
 from trainserve.serve.ports import Ports
 
 # TorchServe takes bodies up to so many times the upload limit and the handler refuses what is above the limit: with

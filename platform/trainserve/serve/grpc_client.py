@@ -8,7 +8,7 @@ import grpc
 
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
 from trainserve.machine.ports import LOOPBACK_HOSTS
-from trainserve.package.settings import MIB
+from trainserve.machine.usage import MIB
 from trainserve.serve import grpc_messages
 from trainserve.serve.answers import Prediction, check_size, parse_answer
 

@@ -16,9 +16,9 @@ import httpx
 from PIL import Image
 
 from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.machine.usage import MIB
 from trainserve.package.description import Golden
 from trainserve.package.mar import MarInfo
-from trainserve.package.settings import MIB
 from trainserve.serve.client import RestClient
 from trainserve.serve.config import worker_failure
 

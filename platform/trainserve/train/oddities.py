@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from trainserve.machine.usage import MIB
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
 from trainserve.train.folders import Passed, as_text
@@ -23,7 +24,6 @@ ENDINGS = {
     "JPEG": {".jpg", ".jpeg", ".jfif"}, "PNG": {".png"}, "GIF": {".gif"}, "BMP": {".bmp"}, "TIFF": {".tif", ".tiff"},
     "WEBP": {".webp"}, "PPM": {".ppm", ".pgm"}, "AVIF": {".avif"}, "HEIF": {".heic", ".heif"},
 }  # fmt: skip
-MIB = 2**20
 
 
 @dataclass(frozen=True)

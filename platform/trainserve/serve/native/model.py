@@ -9,8 +9,9 @@ from pathlib import Path
 
 from trainserve.errors import EnvironmentProblem
 from trainserve.machine import cgroup
+from trainserve.machine.usage import MIB
 from trainserve.package.mar import MarInfo
-from trainserve.package.settings import MIB, RESPONSE_TIMEOUT_S, STARTUP_TIMEOUT_S
+from trainserve.package.settings import RESPONSE_TIMEOUT_S, STARTUP_TIMEOUT_S
 from trainserve.serve.config import JOB_QUEUE_SIZE
 from trainserve.serve.native.batching import Batcher, Job, QueueFull
 from trainserve.serve.native.process import Answer, Item, WorkerDied, WorkerProcess

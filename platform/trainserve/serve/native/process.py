@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainserve.kube.names import ENV_OMP_NUM_THREADS
+from trainserve.kube.names import ENV_OMP_NUM_THREADS, ENV_PYTHONUNBUFFERED
 from trainserve.serve.config import FOREIGN_ENV
 from trainserve.serve.native import wire, worker
 
@@ -111,12 +111,13 @@ class WorkerProcess:
         self._asked[number] = answered
         head = {"id": number, "items": [_described(item) for item in items]}
         try:
-            await self._write(head, [data for item in items for _, _, data in item.fields])
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s):  # a process that hangs does not read either
+                await self._write(head, [data for item in items for _, _, data in item.fields])
                 return await answered
         except TimeoutError:
             log.error("model %s: a batch took longer than %g s; its process is killed", self.name, timeout_s)
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                self._process.kill()
             raise WorkerDied(f"it took longer than {timeout_s:g} s") from None
         except ConnectionError:
             await self._process.wait()
@@ -162,6 +163,7 @@ class WorkerProcess:
         self._close()
         for task in self._tasks[1:]:
             task.cancel()
+        self._fail_asked()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _close(self) -> None:
@@ -186,9 +188,13 @@ class WorkerProcess:
                     answered.set_result([Answer(body=body, model_ms=head["ms"], **reply) for reply, body in pairs])
         except wire.Closed:
             await self._process.wait()
-            for answered in self._asked.values():
-                if not answered.done():
-                    answered.set_exception(WorkerDied(self.how_it_ended()))
+            self._fail_asked()
+
+    def _fail_asked(self) -> None:
+        """Whoever waits for an answer is told how the process ended."""
+        for answered in self._asked.values():
+            if not answered.done():
+                answered.set_exception(WorkerDied(self.how_it_ended()))
 
     async def _log_output(self) -> None:
         assert self._process.stdout is not None
@@ -210,7 +216,7 @@ class WorkerProcess:
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """Environment of a model's process: one thread of torch in each of its own, and nothing that makes it a rank."""
     kept = {name: value for name, value in inherited.items() if FOREIGN_ENV.fullmatch(name) is None}
-    return {**kept, ENV_OMP_NUM_THREADS: "1", "PYTHONUNBUFFERED": "1"}
+    return {**kept, ENV_OMP_NUM_THREADS: "1", ENV_PYTHONUNBUFFERED: "1"}
 
 
 def _described(item: Item) -> dict[str, Any]:

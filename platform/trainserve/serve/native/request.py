@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from trainserve.package.settings import MIB
+from trainserve.machine.usage import MIB
 from trainserve.serve.native.process import Item
 
 UPLOAD_TIMEOUT_S = 60.0  # for one body

@@ -14,7 +14,7 @@ from typing import Any
 from trainserve.errors import PlatformError
 from trainserve.machine import cgroup, checks, packages
 from trainserve.machine.check import Check
-from trainserve.machine.home import home
+from trainserve.machine.home import home, user_home
 from trainserve.machine.usage import size_words
 from trainserve.serve.java import find_java
 
@@ -64,7 +64,7 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[Check]:
                 shutil.get_terminal_size().columns, sys.stdout.encoding if sys.stdout else None,
                 is_terminal=bool(sys.stdout and sys.stdout.isatty()),
             ),
-            checks.completion(environment, Path.home()),
+            checks.completion(environment, user_home()),
         ]  # fmt: skip
         try:
             said, problem = asked.communicate(timeout=TORCH_S)

@@ -10,4 +10,9 @@ from trainserve.kube.names import ENV_HOME
 
 def home() -> Path:
     """$TRAINSERVE_HOME, or ~/.trainserve: absolute, `~` expanded. Writers make it."""
-    return Path(os.environ.get(ENV_HOME) or Path.home() / ".trainserve").expanduser().absolute()
+    return Path(os.environ.get(ENV_HOME) or user_home() / ".trainserve").expanduser().absolute()
+
+
+def user_home() -> Path:
+    """`~`: where shells keep their settings."""
+    return Path.home()

@@ -173,6 +173,14 @@ def test_cli_05_impossible_ports(flag: str, value: str, home: Path, here: Here) 
     assert "starting" not in said.err
 
 
+@pytest.mark.parametrize("engine", ["torchserve", "native"])
+def test_nothing_is_said_to_start_that_is_refused(engine: str, home: Path, here: Here, tmp_path: Path) -> None:
+    (tmp_path / "broken.mar").write_bytes(b"no zip")
+    said = here("serve", tmp_path / "broken.mar", "--engine", engine)
+    assert said.code == 2
+    assert said.err.startswith(f"error: {tmp_path}/broken.mar: ")
+
+
 @pytest.mark.slow
 def test_cli_07_followed_lines_come_once_in_order_and_soon(home: Path) -> None:
     """By the Client, by the command, and by the command into a pipe; each ends by itself with the run."""

@@ -47,6 +47,18 @@ def test_help_lists_every_verb_with_its_commands_own_words() -> None:
         assert line in text
 
 
+def test_no_verbs_help_imports_what_takes_its_time() -> None:
+    program = (
+        "import sys; from trainserve.cli.main import VERBS, platform_command\n"
+        "for verb in VERBS: platform_command.main([verb, '--help'], standalone_mode=False)\n"
+        "slow = {'torch', 'sklearn', 'scipy', 'grpc', 'fastapi', 'matplotlib', 'onnx', 'kubernetes', 'tensorboard'}\n"
+        "print(sorted(slow & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert done.stdout.count("Usage: ") == len(VERBS)
+
+
 def test_flags_are_frozen() -> None:
     """A flag that goes away or changes its name breaks scripts: change this list on purpose only."""
     assert list(flag_fields(["data", "model", "train"])) == [

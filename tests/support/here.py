@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -29,8 +30,13 @@ class Here:
     def __call__(self, *words: object) -> Said:
         self._monkeypatch.setenv("COLUMNS", "120")
         self._monkeypatch.setattr(sys, "argv", ["platform", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            with pytest.raises(SystemExit) as end:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         said = self._capsys.readouterr()
         assert isinstance(end.value.code, int)
         return Said(end.value.code, said.out, said.err)

@@ -30,8 +30,7 @@ def cancel_command(runs: tuple[str, ...], now: bool, fmt: str) -> int:
         for name in going:
             say(f"{name} goes on stopping in the background:\n  platform status {name}\n  platform cancel --now {name}")
         return EXIT_INTERRUPTED
-    document = results[0] if len(results) == 1 else results
-    emit(fmt, document, table=lambda: "", names=[result["name"] for result in results])
+    emit(fmt, results, table=lambda: "", names=[result["name"] for result in results])
     for result in results:
         if result["state"] not in (names.SUCCEEDED, names.FAILED):
             step = result["checkpointStep"]

@@ -6,13 +6,14 @@ from datetime import datetime
 
 import click
 
+from trainserve.cli.complete import run_names
 from trainserve.cli.output import columns, emit, output_option
 from trainserve.client.client import Client
 from trainserve.observe.why.diagnose import Diagnosis
 
 
 @click.command("why", short_help="Say why a run failed or stands still, and what to do.")
-@click.argument("run")
+@click.argument("run", shell_complete=run_names)
 @output_option()
 def why_command(run: str, fmt: str) -> int:
     """Say why a run failed, stopped or stands still: the first rank that failed, how, its last words, and what to do.

@@ -50,7 +50,10 @@ def serving(
     """Serve runs or archives until the block ends. Raises UserError for a port that the engine does not have."""
     archives = [ModelRef(archive_of(model)) for model in models]
     words = {"torchserve": "TorchServe", "native": "the native engine"}[engine]
-    starting = f"starting {words} with {', '.join(archive.path.name for archive in archives)}"
+
+    def starting() -> None:
+        listener.notice(f"starting {words} with {', '.join(archive.path.name for archive in archives)}")
+
     running: AbstractContextManager[torchserve.Server | native.Server]
     if engine == "native":
         for flag, given in (("--grpc-port", grpc_port), ("--management-port", management_port)):
@@ -58,14 +61,18 @@ def serving(
                 raise UserError(f"{flag} {given}: the native engine has no such port", hint=f"leave {flag} out")
         from trainserve.serve.native import engine as native
 
-        running = native.running(archives, name=name, port=port)
+        running = native.running(archives, name=name, port=port, on_start=starting)
     else:
         from trainserve.serve import torchserve
 
         running = torchserve.running(
-            archives, name=name, port=port, grpc_port=grpc_port, management_port=management_port
+            archives,
+            name=name,
+            port=port,
+            grpc_port=grpc_port,
+            management_port=management_port,
+            on_start=starting,
         )
-    listener.notice(starting)
     with running as server:
         versions = {model: mar.version for model, mar in server.models.items()}
         yield Served(server.name, server.rest_url, server.grpc_target, versions, server.log, engine, server.wait)

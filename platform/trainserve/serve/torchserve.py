@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +99,13 @@ def running(
     grpc_port: int | None = None,
     management_port: int | None = None,
     startup_timeout_s: float = STARTUP_TIMEOUT_S,
+    on_start: Callable[[], object] | None = None,
 ) -> Iterator[Server]:
     """TorchServe with these models, ready; stopped, with all its processes, when the block ends.
 
     `name` is what `predict NAME` finds it by (default: the first model's). Ports are free ones unless given. Raises
     UserError for a wrong archive or a name that is taken, EnvironmentProblem for no Java, a port in use, a model that
-    does not load.
+    does not load. `on_start` is called once everything that was asked for is checked, before the first process.
     """
     archives = read_models(models)
     given = {"rest": port, "grpc": grpc_port, "management": management_port}
@@ -114,6 +115,8 @@ def running(
         for attempt in range(START_ATTEMPTS):
             with ExitStack() as starting:
                 ports = starting.enter_context(chosen_ports(given))
+                if on_start is not None and attempt == 0:
+                    on_start()
                 server = starting.enter_context(_process(record_path.parent, archives, ports, java, site))
                 try:
                     _await(server, startup_timeout_s)

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,12 +75,19 @@ class Server:
 
 
 @contextmanager
-def running(models: Sequence[ModelRef], *, name: str | None = None, port: int | None = None) -> Iterator[Server]:
+def running(
+    models: Sequence[ModelRef],
+    *,
+    name: str | None = None,
+    port: int | None = None,
+    on_start: Callable[[], object] | None = None,
+) -> Iterator[Server]:
     """The native engine with these models, ready; stopped, with all its processes, when the block ends.
 
     `name` is what `predict NAME` finds it by (default: the first model's). The port is a free one unless given. Until
     every model is ready /ping says 503. Raises UserError for a wrong archive or a name that is taken,
-    EnvironmentProblem for a port in use or a model that does not load.
+    EnvironmentProblem for a port in use or a model that does not load. `on_start` is called once everything that was
+    asked for is checked, before the models are loaded.
     """
     archives = read_models(models)
     with servers.claim(next(iter(archives)) if name is None else name) as record_path:
@@ -88,6 +95,8 @@ def running(models: Sequence[ModelRef], *, name: str | None = None, port: int | 
         with _listening(port) as listener, _logging_to(place / LOG), _unpacked(archives, place / UNPACKED) as folders:
             server = _Loop(archives, folders, listener)
             number = int(listener.getsockname()[1])
+            if on_start is not None:
+                on_start()
             try:
                 server.start()
                 server.ready.result()

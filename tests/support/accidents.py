@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,6 @@ class Accident:
         """What `why` says once the run has ended."""
         wait_until(lambda: not self.run.alive(), f"{self.run.name} ends", timeout_s)
         return why(self.run)
-
-    def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
-        wait_until(condition, what, timeout_s)
 
     def rank_pid(self, rank: int) -> int:
         """The process of a rank that runs."""
@@ -75,7 +71,3 @@ def end_all() -> None:
 def shown(found: Mapping[str, Any]) -> str:
     """Everything that a diagnosis says, for a search in it."""
     return json.dumps(found, ensure_ascii=False)
-
-
-def later(seconds: float) -> float:
-    return time.monotonic() + seconds

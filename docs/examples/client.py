@@ -8,10 +8,10 @@ from trainserve import Client
 from trainserve.client.listener import Lines
 
 client = Client(Lines(print))
-epochs = int(os.environ.get("EPOCHS", "7"))
+epochs, limit = (1, 30) if "QUICK" in os.environ else (7, None)  # limit: pictures of a class
 
 # %% Pictures: a folder a class. Yours do as well.
-digits = client.get_data("digits")
+digits = client.get_data("digits", limit=limit)
 print(f"{digits.pictures} pictures of {digits.classes} classes in {digits.path}: {digits.licence}")
 
 # %% What a run would be, before anything starts.

@@ -22,7 +22,7 @@ def test_the_example_is_short_and_has_cells() -> None:
 
 @pytest.mark.slow
 def test_the_example_trains_packs_serves_and_predicts(tmp_path: Path) -> None:
-    env = {**environment(tmp_path / "home"), "EPOCHS": "1"}
+    env = {**environment(tmp_path / "home"), "QUICK": "1"}
     done = subprocess.run(
         [sys.executable, EXAMPLE], cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=280
     )
@@ -31,4 +31,5 @@ def test_the_example_trains_packs_serves_and_predicts(tmp_path: Path) -> None:
     assert re.search(r"^digits: Succeeded, top-1 \d+\.\d% after \d+ steps$", done.stdout, re.MULTILINE)
     assert len(re.findall(r"^digits/3/\d+\.png \d \d+\.\d%$", done.stdout, re.MULTILINE)) == 5
     assert (tmp_path / "digits.mar").is_file()
+    assert "starting the native engine with digits.mar" in done.stdout
     assert done.stderr == ""

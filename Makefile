@@ -5,7 +5,7 @@ SHELL := bash
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast lint fmt verify generate bench bench-gpu clean
+.PHONY: help setup demo test test-fast lint fmt verify generate bench bench-gpu bench-serving clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench: $(READY)  ## speed, as ratios measured side by side in one run
 
 bench-gpu: $(READY)  ## the same on a GPU; says so and skips where there is none
 	@$(PY) tests/benchmarks/bench.py --gpu
+
+bench-serving: $(READY)  ## the native engine against TorchServe: requests a second, latency (two minutes)
+	@$(PY) tests/benchmarks/serving.py
 
 clean:  ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

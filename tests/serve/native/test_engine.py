@@ -275,6 +275,11 @@ def test_listens_on_loopback_only_and_models_have_one_thread(server: Server) -> 
         assert not psutil.Process(pid).net_connections(kind="tcp")
 
 
+def test_answers_do_not_wait_for_an_acknowledgement() -> None:
+    with engine._listening(None) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on
+
+
 def test_a_taken_name_and_a_taken_port_are_told(server: Server, mars: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="a server named 'three' runs already"):
         engine.running([ModelRef(mars["pair"])], name="three").__enter__()
@@ -284,20 +289,45 @@ def test_a_taken_name_and_a_taken_port_are_told(server: Server, mars: dict[str, 
         engine.running([ModelRef(mars["pair"])], port=70_000).__enter__()
 
 
-def test_a_killed_model_comes_back_and_says_so_meanwhile(http: httpx.Client, server: Server) -> None:
-    (before,) = [model.pid for name, model in server.loop.models.items() if name == "pair"]
+def test_a_model_that_hangs_or_dies_answers_503_and_comes_back(
+    http: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = server.loop.models["pair"]
+
+    def ask() -> httpx.Response:
+        return http.post("/predictions/pair", content=bundles.picture(0))
+
+    def back() -> bool:
+        return http.get("/ping").status_code == 200
+
+    before = pair.pid
     assert before is not None
-    os.kill(before, signal.SIGKILL)
-    until(lambda: http.get("/ping").status_code == 503, "ping says so", 5)
-    answer = http.post("/predictions/pair", content=bundles.picture(0))
+    os.kill(before, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask)
+        until(lambda: pair.busy == 1, "the picture is with the process", 10)
+        os.kill(before, signal.SIGKILL)
+        answer = waiting.result()
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    assert "SIGKILL" in answer.json()["message"]
+    assert "model pair could not answer: its process was ended by SIGKILL" in answer.json()["message"]
+    assert http.get("/ping").status_code == 503
+    assert "is being started again" in ask().json()["message"]
     assert http.post("/predictions/digits", content=bundles.picture(0)).status_code == 200  # the others go on
-    until(lambda: http.get("/ping").status_code == 200, "it is back", 60)
-    assert http.post("/predictions/pair", content=bundles.picture(0)).status_code == 200
-    assert before not in server.worker_pids()
-    assert 'trainserve_model_restarts{model="pair"} 1.0' in http.get("/metrics").text
+    until(back, "it is back", 60)
+    assert ask().status_code == 200
+    assert pair.pid != before
+
+    monkeypatch.setattr("trainserve.serve.native.model.RESPONSE_TIMEOUT_S", 0.5)
+    assert pair.pid is not None
+    os.kill(pair.pid, signal.SIGSTOP)
+    answer = ask()
+    assert answer.status_code == 503
+    assert "it took longer than 0.5 s" in answer.json()["message"]
+    monkeypatch.undo()
+    until(back, "it is back", 60)
+    assert ask().status_code == 200
+    assert 'trainserve_model_restarts{model="pair"} 2.0' in http.get("/metrics").text
 
 
 SERVE = """
@@ -324,7 +354,7 @@ def test_sigkill_leaves_no_process_and_no_unpacked_files(home: Path, mars: dict[
 
 
 def test_srv_06_stop_answers_what_is_in_flight_and_a_new_start_looks_for_nothing_old_native(
-    home: Path, tmp_path: Path
+    home: Path, mars: dict[str, Path], tmp_path: Path
 ) -> None:
     first = bundles.mar(tmp_path / "x", "first", workers=1, batchSize=4, maxBatchDelayMs=600)
     asked: list[httpx.Response] = []
@@ -341,8 +371,7 @@ def test_srv_06_stop_answers_what_is_in_flight_and_a_new_start_looks_for_nothing
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.rest_url}/ping")
     first.unlink()
-    second = bundles.mar(tmp_path / "y", "second", workers=1)
-    with engine.running([ModelRef(second)], name="again") as server:
+    with engine.running([ModelRef(mars["pair"], "second")], name="again") as server:
         assert [item["name"] for item in httpx.get(f"{server.rest_url}/models").json()["models"]] == ["second"]
         assert "first" not in server.log.read_text()
 

@@ -220,7 +220,8 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
     reserved = Reserved()
     chosen = reserved.port("rest") if port is None else port_number("--port", port)
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer waits 40 ms for an ACK.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((LOOPBACK, chosen))

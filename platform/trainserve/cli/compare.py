@@ -12,6 +12,7 @@ import click
 
 from trainserve.cli.complete import runs_and_archives
 from trainserve.cli.output import columns, duration, emit, output_option, percent, shorten
+from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
 @click.argument("models", metavar="A B...", nargs=-1, required=True, shell_complete=runs_and_archives)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Ask each about the pictures in this folder. [default: their own validations, where these are the same]",
 )
 @click.option(

@@ -23,6 +23,7 @@ from rich.progress import (
 
 from trainserve.cli.data_table import report_table
 from trainserve.cli.output import emit, output_option, say
+from trainserve.cli.paths import FilePath
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.errors import EXIT_DATA, EXIT_OK, UserError
 from trainserve.machine import cgroup
@@ -36,8 +37,8 @@ def data_command() -> None:
 
 @data_command.command("get")
 @click.argument("dataset", metavar="|".join(SOURCES), type=click.Choice(list(SOURCES)))
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
-@click.option("--from", "local", type=click.Path(path_type=Path), help="Folder or file with what would be downloaded.")
+@click.argument("folder", metavar="[DIR]", type=FilePath(), required=False)
+@click.option("--from", "local", type=FilePath(), help="Folder or file with what would be downloaded.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures of a class in each part.")
 @output_option("table", "json", "yaml", "name")
 def get_command(dataset: str, folder: Path | None, local: Path | None, limit: int | None, fmt: str) -> int:
@@ -94,7 +95,7 @@ class _Downloads:
 
 @data_command.command("check")
 @click.argument("folder", metavar="[DIR]", required=False)
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file; - is stdin.")
+@click.option("-f", "--file", type=FilePath(), help="A Classifier as a YAML file; - is stdin.")
 @click.option("--set", "sets", multiple=True, metavar="FIELD=VALUE", help="Set any field, e.g. train.batchSize=8.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Threads. [default: one a core]")
 @output_option("table", "json", "yaml")

@@ -9,6 +9,7 @@ import click
 
 from trainserve.cli.complete import runs_and_archives
 from trainserve.cli.output import columns, emit, output_option, percent, say, shorten
+from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
 from trainserve.errors import UserError
 
@@ -23,7 +24,7 @@ PAIRS = 10
 @click.argument("model", metavar="RUN|BUNDLE|FILE.mar|URL|SERVER", shell_complete=runs_and_archives)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder with one folder a class, or train/ and val/ with these. [default: what the model was trained with]",
 )
 @click.option(
@@ -36,7 +37,7 @@ PAIRS = 10
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Not for a server. [default: auto]")
 @click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, counted.")
 @click.option("--ignore-unknown", is_flag=True, help="Leave out classes that the model does not know, counted.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Write it all, every picture too.")
+@click.option("--save", type=FilePath(), metavar="FILE.json", help="Write it all, every picture too.")
 @output_option("table", "json", "yaml")
 def evaluate_command(
     model: str,

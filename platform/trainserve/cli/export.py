@@ -10,6 +10,7 @@ import click
 
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
+from trainserve.cli.paths import FilePath
 from trainserve.client.client import Client
 
 FORMATS = ("torchscript", "torch-export", "onnx")
@@ -18,9 +19,7 @@ FORMATS = ("torchscript", "torch-export", "onnx")
 @click.command("export", short_help="Write a model as TorchScript, torch.export or ONNX, checked.")
 @click.argument("run", shell_complete=run_names)
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Written as .pt, .pt2 or .onnx.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The file to write. [default: NAME and the format's ending]"
-)
+@click.option("--out", type=FilePath(), help="The file to write. [default: NAME and the format's ending]")
 @click.option(
     "--dynamic-batch/--no-dynamic-batch", default=True, show_default=True, help="Take any batch, or one picture only."
 )

@@ -20,7 +20,8 @@ def closing(outcome: Outcome, fmt: str) -> int:
             took = duration(time.time() - result["created"]) if result["created"] else "?"
             say(f"{name} succeeded after {took}: top-1 {percent(result['top1'])} on the validation pictures")
             say(f"  bundle   {result['bundle']}\n  archive  {result['archive']}\n  folder   {outcome.folder}")
-            say(f"next:\n  platform serve {name}\n  platform package {name} -o {name}.mar\n  platform status {name}")
+            say(f"next:\n  platform report {name}\n  platform evaluate {name}\n  platform serve {name}")
+            say(f"  platform package {name} -o {name}.mar\n  platform status {name}")
         case names.SUSPENDED:
             say(f"{name} was stopped at step {result['step'] or 0} of {result['steps'] or '?'}")
             _say_resume(result)

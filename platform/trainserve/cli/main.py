@@ -204,7 +204,7 @@ def _spellings(parameter: click.Parameter) -> list[str]:
     return [*parameter.opts, *parameter.secondary_opts] if isinstance(parameter, click.Option) else []
 
 
-def of_the_machine(error: OSError) -> errors.EnvironmentProblem:
+def of_the_machine(error: OSError) -> errors.PlatformError:
     """What the system refused, in words, where no part of ours has better ones."""
     reason = error.strerror or str(error)
     if error.filename is None and error.errno == errno.ENOENT and not _current_folder_exists():
@@ -216,8 +216,15 @@ def of_the_machine(error: OSError) -> errors.EnvironmentProblem:
         errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
         errno.EACCES: "check its permissions",
         errno.EPERM: "check its permissions",
+        errno.ENOTDIR: "a file is where a folder belongs: choose another place, or move it away",
+        errno.EEXIST: "something of this name is there already: choose another place, or move it away",
+        errno.EISDIR: "a folder is where a file belongs: choose another place, or move it away",
+        errno.ELOOP: "its symbolic links lead round in a circle",
     }
     named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    if error.errno == errno.ENAMETOOLONG:  # whoever typed it can change it, not the machine
+        shown = [name if len(name) <= 80 else f"{name[:80]}..." for name in named]
+        return errors.UserError(": ".join([*shown, reason]), hint="a file's name may have 255 bytes, a path 4096")
     return errors.EnvironmentProblem(": ".join([*named, reason]), hint=hints.get(error.errno or 0))
 
 

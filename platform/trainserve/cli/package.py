@@ -10,13 +10,14 @@ import click
 
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, say
+from trainserve.cli.paths import FilePath
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client.models import package
 
 
 @click.command("package", short_help="Pack a finished run into a TorchServe archive.")
 @click.argument("run", shell_complete=run_names)
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The archive to write. [default: NAME.mar]")
+@click.option("-o", "--out", type=FilePath(), help="The archive to write. [default: NAME.mar]")
 @click.option("--name", help="The model's name on the server. [default: the run's]")
 @click.option("--model-version", default="1.0", show_default=True, help="The model's version, a text: 1.10 stays 1.10.")
 @click.option("--format", "fmt", type=click.Choice(["table", "json", "yaml", "name"]), default="table", help="Format.")

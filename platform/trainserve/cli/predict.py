@@ -8,6 +8,7 @@ import click
 
 from trainserve.cli.complete import server_names
 from trainserve.cli.output import columns, emit, output_option, say
+from trainserve.cli.paths import FilePath
 from trainserve.client.client import Client
 from trainserve.errors import EXIT_OK, EXIT_USER
 from trainserve.serve.answers import Answer
@@ -15,7 +16,7 @@ from trainserve.serve.answers import Answer
 
 @click.command("predict", short_help="Ask a server for the classes of pictures.")
 @click.argument("server", metavar="URL|NAME", shell_complete=server_names)
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, required=True, type=FilePath())
 @click.option("--model", help="The model to ask. [default: the only one]")
 @click.option("--top", type=click.IntRange(min=1), help="How many classes. [default: as packaged]")
 @click.option("--grpc", "use_grpc", is_flag=True, help="Ask over gRPC instead of REST.")

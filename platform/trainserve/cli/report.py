@@ -8,6 +8,7 @@ import click
 
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
+from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
 
 
@@ -15,12 +16,12 @@ from trainserve.cli.progress import Display
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=run_names)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Where the pictures are now, or others to ask the network about. [default: where they were]",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="FILE.html",
     help="[default: report.html in the output folder of the run]",
 )

@@ -9,6 +9,7 @@ import click
 
 from trainserve.cli.complete import run_names, settings
 from trainserve.cli.output import emit, output_option, to_yaml
+from trainserve.cli.paths import FilePath
 from trainserve.cli.resume import begin, resume_run
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client.train import plan
@@ -16,7 +17,7 @@ from trainserve.errors import UserError
 
 
 @click.command("train", short_help="Train a ResNet on a folder of labelled pictures.")
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="A Classifier as a YAML file; - is stdin.")
+@click.option("-f", "--file", type=FilePath(), help="A Classifier as a YAML file; - is stdin.")
 @click.option(
     "--set",
     "sets",

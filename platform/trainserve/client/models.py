@@ -30,6 +30,8 @@ def bundle_of(word: str | Path) -> tuple[str, Path]:
     Raises UserError where there is neither, or the run has no bundle yet.
     """
     folder = Path(word)
+    if str(word) == "":  # which pathlib takes for the current folder
+        raise UserError("'' is no run and no bundle", hint="platform list shows all runs")
     if (folder / "model.json").is_file():
         return folder.absolute().name, folder
     try:

@@ -16,7 +16,7 @@ from trainserve.errors import EXIT_OK
 PORT = click.IntRange(1, 65535)
 
 
-@click.command("serve", short_help="Serve runs or archives with TorchServe on this machine.")
+@click.command("serve", short_help="Serve runs or archives on this machine.")
 @click.argument("models", metavar="RUN|FILE.mar...", nargs=-1, required=True, shell_complete=runs_and_archives)
 @click.option("--name", help="What `platform predict NAME` finds it by. [default: the first model's name]")
 @click.option("--port", type=PORT, help="REST port. [default: a free one]")

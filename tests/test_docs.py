@@ -23,8 +23,6 @@ from trainserve.cli.main import VERBS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-# What a reader follows, in this order; other pages come after, by name.
-FIRST = ("README.md", "docs/tutorial.md")
 BLOCK = re.compile(
     r"(<!-- (?P<mark>.*?) -->\n\n?)?```(?P<kind>console|python|yaml|bash|sh)\n(?P<text>.*?)```", re.DOTALL
 )
@@ -33,10 +31,12 @@ READY_S = 120.0  # for a server started with &
 
 
 def pages() -> list[Path]:
-    """README and every page of docs, decisions apart: these tell of their day."""
+    """README and every page of docs, in the order of the index; decisions apart: these tell of their day."""
     found = [page for page in sorted(DOCS.rglob("*.md")) if page.parent.name != "decisions"]
-    first = [ROOT / name for name in FIRST]
-    return [*first, *(page for page in found if page not in first)]
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    linked = [(DOCS / link).resolve() for link in re.findall(r"\]\(([^)#\s]+\.md)\)", index)]
+    order = [ROOT / "README.md", *linked]
+    return sorted([*found, order[0]], key=lambda page: order.index(page) if page in order else len(order))
 
 
 def named(page: Path) -> str:
@@ -116,6 +116,8 @@ def commands(block: re.Match[str]) -> list[list[str]]:
     text = block["text"].replace("\\\n", " ")
     found = [shlex.split(line.removeprefix("$ "), comments=True) for line in text.splitlines() if line.startswith("$ ")]
     for words in found:
+        if words[:3] == ["platform", "data", "get"]:
+            words += ["--limit", "20"]  # of each class
         if words[:2] == ["platform", "train"] and not {"--epochs", "--dry-run", "--resume", "--help"} & set(words):
             words += ["--epochs", "1", "--warmup-epochs", "0"]  # a recipe takes minutes; the page is about the steps
     return found

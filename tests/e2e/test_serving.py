@@ -7,14 +7,16 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from support import bundles
 from support.command import command, environment, platform
-from support.live import mentions, processes
+from support.live import mentions, processes, until
 from trainserve.client.evaluate import evaluate
 from trainserve.client.listener import Listener
 from trainserve.evaluate.measures import measure
@@ -207,6 +209,18 @@ def test_the_native_engine_is_found_asked_listed_and_says_that_it_has_no_grpc(tm
         lines = [line.split() for line in platform("list", home=tmp_path).stdout.splitlines()]
         assert lines[-2] == ["SERVER", "ENGINE", "MODELS", "REST", "GRPC"]
         assert lines[-1] == ["second", "native", "plain", "1.0", server.ready["url"], "-"]
+
     done = platform("serve", archive, "--engine", "native", "--grpc-port", 9000, home=tmp_path)
     assert done.returncode == 2
     assert "--grpc-port 9000: the native engine has no such port" in done.stderr
+
+
+def test_a_signal_lets_the_native_engine_answer_what_is_in_flight(tmp_path: Path) -> None:
+    archive = bundles.mar(tmp_path, name="slow", workers=1, batchSize=4, maxBatchDelayMs=1500)
+    with serving(tmp_path, archive, "--engine", "native") as server, ThreadPoolExecutor(1) as pool:
+        url = server.ready["url"]
+        late = pool.submit(httpx.post, f"{url}/predictions/slow", content=bundles.picture(0), timeout=60)
+        until(lambda: 'waiting_requests{model="slow"} 1.0' in httpx.get(f"{url}/metrics").text, "it waits", 10)
+        server.process.send_signal(signal.SIGTERM)
+        assert late.result().status_code == 200
+        assert server.process.wait(30) == 0

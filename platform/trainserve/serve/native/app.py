@@ -67,6 +67,8 @@ def create_app(models: Mapping[str, Model]) -> FastAPI:
             response = await _answered(request, model, item, begun)
         except ClientDisconnect:
             response = NoAnswer()
+        except asyncio.CancelledError:  # the engine's last word to what is still on its way
+            response = error(503, "the server is stopping", RETRY_AFTER_S)
         except Refused as refused:
             response = error(refused.status, refused.reason, refused.retry_after_s)
         except Unavailable as unavailable:

@@ -111,6 +111,7 @@ class _Loop:
     """The event loop with uvicorn and the models, in a thread."""
 
     def __init__(self, archives: dict[str, MarInfo], folders: dict[str, Path], listener: socket.socket) -> None:
+        self._begun = False
         self._thread = threading.Thread(target=self._run, name="trainserve-native", daemon=True)
         self.ready: Future[None] = Future()
         self.models: dict[str, Model] = {}
@@ -118,6 +119,8 @@ class _Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._stop_asked = threading.Event()  # also before the loop is there
+        # Thread.join of Python 3.11, interrupted by Ctrl-C, takes the thread for ended ever after.
+        self._ended = threading.Event()
         self._why = "it was stopped"
 
     def why_it_ended(self) -> str:
@@ -127,10 +130,11 @@ class _Loop:
     def start(self) -> None:
         """Start the thread; `ready` is done when every model answers, or has the error."""
         self._thread.start()
+        self._begun = True
 
     def join(self) -> None:
         """Wait until it has ended."""
-        self._thread.join()
+        self._ended.wait()
 
     def _run(self) -> None:
         try:
@@ -140,6 +144,8 @@ class _Loop:
             log.exception("the engine failed")
             if not self.ready.done():
                 self.ready.set_exception(error)
+        finally:
+            self._ended.set()
 
     def stop(self) -> None:
         """Answer what is in flight, end every process; returns when nothing is left. Within DRAIN_S and a few seconds.
@@ -150,7 +156,8 @@ class _Loop:
         if self._loop is not None and self._stop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just closed
                 self._loop.call_soon_threadsafe(self._stop.set)
-        if self._thread.ident is not None:
+        if self._begun:
+            self._ended.wait()
             self._thread.join()
 
     async def _main(self) -> None:
@@ -189,6 +196,8 @@ class _Loop:
             stopping.cancel()
             web.should_exit = True
             await asyncio.wait({serving}, timeout=DRAIN_S)
+            for request in list(web.server_state.tasks):
+                request.cancel()  # answers that the server is stopping
             await asyncio.gather(starting, return_exceptions=True)
             await asyncio.gather(*(model.stop() for model in self.models.values()))
             await asyncio.gather(serving, stopping, return_exceptions=True)

@@ -114,8 +114,9 @@ def test_cli_05_impossible_values_are_listed_together() -> None:
                 "spec.train.nprocPerNode": ("--nproc-per-node", 0),
             },
         )
-    text = str(caught.value)
+    text = caught.value.message
     assert len(text.splitlines()) == 6
+    assert (caught.value.hint or "").startswith("platform explain ")
     assert "--nodes: spec.train.nodes: 0 is not allowed; allowed: an integer >= 1 and <= 1024" in text
     assert '--set train.lr: spec.train.lr: "fast" is not allowed; allowed: a number > 0 and <= 100' in text
     assert '--name: metadata.name: "1st-run" is not allowed' in text
@@ -124,7 +125,8 @@ def test_cli_05_impossible_values_are_listed_together() -> None:
 def test_missing_fields_name_the_flag() -> None:
     with pytest.raises(SpecError) as caught:
         load(None)
-    assert str(caught.value) == "metadata: is required (--name)\nspec: is required (--data)"
+    assert caught.value.message == "spec: is required (--data)"  # the name is the folder's
+    assert "platform train --data FOLDER" in (caught.value.hint or "")
 
 
 def test_a_batch_that_does_not_divide_is_told_in_numbers() -> None:

@@ -87,8 +87,12 @@ def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPat
     try:
         classifier = Classifier.model_validate_json(text, strict=True)
     except ValidationError as error:
-        problems = [_problem(detail, source, origin) for detail in error.errors(include_url=False)]
-        raise SpecError("\n".join(dict.fromkeys(problems))) from None
+        details = error.errors(include_url=False)
+        missing = {detail["loc"] for detail in details if detail["type"] == "missing"}
+        if ("spec",) in missing:  # the name is the data folder's unless it is given: one word too few, not two
+            details = [detail for detail in details if detail["loc"] != ("metadata",)]
+        problems = [_problem(detail, source, origin) for detail in details]
+        raise SpecError("\n".join(dict.fromkeys(problems)), hint=_hint(details)) from None
     derive.check(classifier)
     return classifier
 
@@ -149,6 +153,16 @@ def _bound(constraint: object) -> str:
             return f"of at least {length} letter" + ("s" if length > 1 else "")
     pattern = getattr(constraint, "pattern", None)
     return f"matching {pattern}" if pattern else ""
+
+
+def _hint(details: Sequence[Any]) -> str:
+    """Where to read on about the first wrong field."""
+    path = tuple(part for part in details[0]["loc"] if isinstance(part, str))
+    if path in {("spec",), ("spec", "data"), ("spec", "data", "path")}:
+        return "platform train --data FOLDER, or -f FILE; platform explain lists every field"
+    while path and not (path in dict(fields()) or _is_section(path)):
+        path = path[:-1]
+    return f"platform explain {'.'.join(path)}" if path else "platform explain lists every field"
 
 
 def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> str:

@@ -39,7 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("trainserve.cli.compare", "Show what differs between runs, in spec and result."),
     "export": ("trainserve.cli.export", "Write a model as TorchScript, torch.export or ONNX, checked."),
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
-    "serve": ("trainserve.cli.serve", "Serve runs or archives with TorchServe on this machine."),
+    "serve": ("trainserve.cli.serve", "Serve runs or archives on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
     "data": ("trainserve.cli.data", "Get example data, or check your own."),
     "models": ("trainserve.cli.models", "List the ResNets: parameters, multiply-adds, memory."),

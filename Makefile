@@ -4,6 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 READY := .venv/.ready
+# Test files at a time: most wait for processes of their own.
+JOBS := 3
 
 .PHONY: help setup demo test test-fast lint fmt verify generate bench bench-gpu bench-serving clean
 
@@ -19,7 +21,7 @@ demo: $(READY)  ## the main job on real pictures: train on 4 nodes, package, ser
 	@$(PY) manifests/samples/01-digits/demo.py
 
 test: $(READY)  ## all tests, with real torch processes and a real TorchServe
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests -n $(JOBS) --dist loadfile
 
 test-fast: $(READY)  ## the tests that need seconds
 	@$(PY) -m pytest tests -m "not slow" -q

@@ -21,7 +21,7 @@ demo: $(READY)  ## the main job on real pictures: train on 4 nodes, package, ser
 	@$(PY) manifests/samples/01-digits/demo.py
 
 test: $(READY)  ## all tests, with real torch processes and a real TorchServe
-	@$(PY) -m pytest tests -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)  ## the tests that need seconds
 	@$(PY) -m pytest tests -m "not slow" -q

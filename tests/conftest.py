@@ -23,3 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be written instead of compared."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes begin first, so that none of them is left alone at the end of a parallel run."""
+    items.sort(
+        key=lambda item: not (item.path.parent.name == "e2e" or item.path.name in {"test_docs.py", "test_readme.py"})
+    )

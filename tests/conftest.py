@@ -28,6 +28,5 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take minutes begin first, so that none of them is left alone at the end of a parallel run."""
-    items.sort(
-        key=lambda item: not (item.path.parent.name == "e2e" or item.path.name in {"test_docs.py", "test_readme.py"})
-    )
+    long = {"test_docs.py", "test_fit.py", "test_fit_four.py"}
+    items.sort(key=lambda item: not (item.path.parent.name == "e2e" or item.path.name in long))

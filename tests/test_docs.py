@@ -118,6 +118,8 @@ def commands(block: re.Match[str]) -> list[list[str]]:
     for words in found:
         if words[:3] == ["platform", "data", "get"]:
             words += ["--limit", "20"]  # of each class
+        if "--nodes" in words:
+            words[words.index("--nodes") + 1] = "2"  # e2e/test_runs.py has four
         if words[:2] == ["platform", "train"] and not {"--epochs", "--dry-run", "--resume", "--help"} & set(words):
             words += ["--epochs", "1", "--warmup-epochs", "0"]  # a recipe takes minutes; the page is about the steps
     return found

@@ -1,21 +1,13 @@
-"""The README tells the truth: its tree is the tree, its blocks run."""
+"""The README tells the truth: its tree is the tree. Its blocks are run by test_docs.py."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-
-from support.command import environment
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"(<!-- (?P<mark>.*?) -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
 
 
 def tree() -> list[str]:
@@ -50,30 +42,3 @@ def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_blocks_marked_run_do_what_they_say(tmp_path: Path) -> None:
-    commands = [
-        line.removeprefix("$ ")
-        for block in BLOCK.finditer(README)
-        if block["mark"] == "run"
-        for line in block["text"].splitlines()
-    ]
-    assert len(commands) == 5
-    (tmp_path / "manifests").symlink_to(ROOT / "manifests")
-    env = environment(tmp_path / "home")
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    for command in commands:
-        words = shlex.split(command)
-        if words[1] == "train":  # the recipe takes minutes; the block is about the steps
-            words += ["--epochs", "1", "--warmup-epochs", "0"]
-        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=400)
-        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
-    assert (tmp_path / "digits.mar").is_file()
-
-
-def test_every_block_is_run_or_says_why_not() -> None:
-    marks = [block["mark"] for block in BLOCK.finditer(README)]
-    assert all(mark == "run" or (mark or "").startswith("not run: ") for mark in marks), marks

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainserve.serve.native import wire
-from trainserve.serve.native.process import environment
+from trainserve.serve.native.process import WorkerDied, WorkerProcess, environment
 from trainserve.serve.native.worker import answer
 
 
@@ -49,6 +50,15 @@ def test_what_the_handler_did_not_expect_fails_one_request_only(capfd: pytest.Ca
     assert "failed on this picture (RuntimeError)" in json.loads(two[1])["message"]
     assert b"secret" not in two[1]
     assert "secret path" in capfd.readouterr().err  # for the log
+
+
+def test_a_handler_that_answers_too_few_fails_them_and_not_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    class Short(Handler):
+        def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+            return super().handle(data, context)[1:]
+
+    assert [status for status, _ in ask(Short(), b"abc", b"a")] == [500, 500]
+    assert "0 answers to 1 requests" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
@@ -93,3 +103,10 @@ def test_frames_arrive_whole_both_ways() -> None:
 def test_a_model_s_process_is_no_rank_and_has_one_thread() -> None:
     found = environment({"RANK": "3", "WORLD_SIZE": "4", "OMP_NUM_THREADS": "16", "HOME": "/root"})
     assert found == {"HOME": "/root", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def test_a_process_that_cannot_be_started_is_a_failed_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The keeper tries it again then; an OSError would have ended the keeper, and the model for good."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    with pytest.raises(WorkerDied, match="cannot be started: No such file"):
+        asyncio.run(WorkerProcess.start("m", tmp_path, batch_size=1, threads=1, timeout_s=5))

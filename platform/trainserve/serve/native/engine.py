@@ -145,6 +145,8 @@ class _Loop:
             if not self.ready.done():
                 self.ready.set_exception(error)
         finally:
+            if not self.ready.done():  # whoever waits for it would wait for ever
+                self.ready.set_exception(RunFailed("the server ended before its models were ready"))
             self._ended.set()
 
     def stop(self) -> None:

@@ -67,20 +67,10 @@ class WorkerProcess:
 
         Raises WorkerDied, with the handler's own words, when it does not become so.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                worker.__name__,
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=environment(os.environ),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is for the engine, which stops its processes in order
-            )
+        try:
+            process, ours = await _spawned()
+        except OSError as error:  # no memory for a process, too many files: it may be better at the next try
+            raise WorkerDied(f"its process cannot be started: {error.strerror or error}") from error
         self = cls(name, process, ours)
         try:
             reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -211,6 +201,29 @@ class WorkerProcess:
         text = line.decode("utf-8", "replace").rstrip()
         self._last.append(text)
         log.info("[%s] %s", self.name, text)
+
+
+async def _spawned() -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """A new process and our end of its socket. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                worker.__name__,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environment(os.environ),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the engine, which stops its processes in order
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return process, ours
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -140,6 +140,8 @@ def _handle(
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     context = BatchContext(headers)
     bodies = [bytes(body) for body in handler.handle(data, context)]
+    if len(bodies) != len(data):  # else nobody knows whose answer is which
+        raise ValueError(f"the handler gave {len(bodies)} answers to {len(data)} requests")
     return [vars(reply) for reply in context.replies], bodies
 
 

@@ -46,6 +46,7 @@ def process(*words: object, home: Path, ready: str = "") -> Iterator[subprocess.
                 started.kill()
 
 
+@pytest.mark.slow
 def test_cli_01_a_failure_is_an_exit_code_that_scripts_can_tell_apart(home: Path, here: Here) -> None:
     for name in ("bad", "worse"):
         tiny_run(name, "import sys; print('oh'); sys.exit(1)")

@@ -75,6 +75,7 @@ def test_wrong_input_is_told_in_words(words: list[str], says: str, tmp_path: Pat
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_weights_become_a_path_that_pods_understand(tmp_path: Path) -> None:
     """A run's name is its bundle, a file's path is absolute, from the folder of the spec that names it."""
     bundle = bundles.bundle(tmp_path / "made")

@@ -93,6 +93,7 @@ def test_a_whole_run(home: Path) -> None:
         client.resume("mine")
 
 
+@pytest.mark.slow
 def test_a_failed_run_raises_and_detached_ones_are_cancelled_together(home: Path) -> None:
     tiny_run("bad", "import sys; print('oh'); sys.exit(65)")
     client = Client()

@@ -110,6 +110,7 @@ def test_runs_differ_in_spec_and_pictures(home: Path, packed: Path) -> None:
     assert far.paired is None
 
 
+@pytest.mark.slow
 def test_the_same_pictures_asked_now(home: Path, packed: Path, tmp_path: Path) -> None:
     for number in range(6):
         file = tmp_path / "data" / ("1", "10", "2")[number % 3] / f"{number}.png"

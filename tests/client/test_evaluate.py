@@ -73,6 +73,7 @@ def serving(name: str, url: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_run_bundle_archive_and_server_give_the_same_numbers(models: Path, run: rundir.RunDir) -> None:
     data, heard = models / "data", Heard()
     with answering(of_bundle(read_bundle(models / "bundle"))) as url:
@@ -165,6 +166,7 @@ def test_servers_that_cannot_be_evaluated(models: Path, home: Path) -> None:
             evaluate(f"{url}/predictions/digits", models / "data", Listener(), batch_size=3)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_training_given_as_a_folder(home: Path, tmp_path: Path) -> None:
     """A folder means all that is in it, whichever way the model is asked; that some are no test of it is said."""
     folder = tmp_path / "then"

@@ -39,6 +39,7 @@ def ask(path: Path, data: Labelled, **options: object) -> Evaluation:
         return infer.evaluate_bundle("here", bundle, data, device="cpu", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_answers_are_those_of_the_network_that_was_packed(folder: Path, data: Labelled) -> None:
     heard: list[tuple[int, int]] = []
     found = ask(folder / "bundle", data, batch_size=4, threads=2, progress=lambda *numbers: heard.append(numbers))
@@ -55,6 +56,7 @@ def test_the_answers_are_those_of_the_network_that_was_packed(folder: Path, data
     assert heard == [(4, COUNT), (8, COUNT), (COUNT, COUNT)]
 
 
+@pytest.mark.slow
 def test_an_archive_answers_as_its_bundle_and_nothing_is_left_behind(
     folder: Path, data: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +91,7 @@ def test_the_bundle_s_own_code_answers(folder: Path, data: Labelled, tmp_path: P
     assert sorted(path.name for path in bundle.iterdir()) == sorted(p.name for p in (folder / "bundle").iterdir())
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_read_is_named_or_left_out(folder: Path, data: Labelled, tmp_path: Path) -> None:
     for path in data.pictures:
         (tmp_path / path).parent.mkdir(exist_ok=True)

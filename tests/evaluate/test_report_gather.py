@@ -154,6 +154,7 @@ def test_pictures_that_are_gone_or_were_moved(own: Path, made: tuple[Path, Path]
     assert again.data.there
 
 
+@pytest.mark.slow
 def test_other_pictures_are_asked_about(made: tuple[Path, Path], tmp_path: Path) -> None:
     home, data = made
     other = write_classes(tmp_path / "other", {"10": 3, "2": 4}, size=32, seed=9)
@@ -180,6 +181,7 @@ def test_other_pictures_are_asked_about(made: tuple[Path, Path], tmp_path: Path)
 @pytest.mark.parametrize(
     "damage", ['{"picture": "a"}\n', "not json\n", "", '{"picture":"a","class":"x","predicted":"1"}']
 )
+@pytest.mark.slow
 def test_answers_that_cannot_be_read_are_asked_for_again(own: Path, made: tuple[Path, Path], damage: str) -> None:
     (own / "output" / "predictions.jsonl").write_text(damage)
     found = gather(facts(own, made[1]))

@@ -215,6 +215,7 @@ def test_impossible_setting_is_refused(module: Any, folder: Path) -> None:
         module.ResnetClassifier().initialize(Context(folder, topK=0))
 
 
+@pytest.mark.slow
 def test_loads_one_torch_thread_a_worker(module: Any, folder: Path) -> None:
     before = torch.get_num_threads()
     try:

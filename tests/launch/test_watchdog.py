@@ -185,6 +185,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_deadlock_in_c_code_ends_the_node_with_the_stacks_in_its_log(tmp_path: Path) -> None:
     process = agent(tmp_path, HANG, {"PET_NPROC_PER_NODE": "2"})
     output = process.communicate(timeout=30)[0]

@@ -240,6 +240,7 @@ print(ended(run, 60))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_end_a_supervisor_which_writes_when_there_is_room_again(tmp_path: Path) -> None:
     go = tmp_path / "go"
     with tiny_disk(tmp_path / "disk", "2m") as disk:

@@ -85,6 +85,7 @@ def test_a_stopped_rank_and_a_stopped_shim_end() -> None:
     assert [what for what, *_ in told(run)].count("stop") == 2
 
 
+@pytest.mark.slow
 def test_a_frozen_supervisor_is_killed_and_the_run_goes_on_from_there() -> None:
     run, supervisor, pids = going("stuck", SLEEP_ONCE, nodes=2)
     os.kill(supervisor, signal.SIGSTOP)

@@ -64,6 +64,7 @@ def test_a_killed_rank_restarts_the_gang_and_no_old_process_meets_a_new_one(home
     assert max(stopped) < first_new
 
 
+@pytest.mark.slow
 def test_suspend_stops_and_resume_goes_on(home: Path) -> None:
     run = new_run("pause", SLEEP_ONCE, nodes=2)
     start.start(run, detach=True)
@@ -169,6 +170,7 @@ def test_status_shows_ranks_and_pods_of_a_running_job(home: Path) -> None:
         control.request(run, "dance")
 
 
+@pytest.mark.slow
 def test_progress_of_rank_0_is_in_the_jobs_status(home: Path) -> None:
     event = '{"time": 1.0, "kind": "step", "epoch": 1, "step": 7, "loss": 0.5}\n'
     run = new_run(

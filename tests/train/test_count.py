@@ -7,6 +7,7 @@ from trainserve.train.architecture import build
 from trainserve.train.count import measure, measure_all
 
 
+@pytest.mark.slow
 def test_the_networks_have_the_sizes_that_are_published() -> None:
     """He et al. 2015, table 1, and torchvision's documentation: 224 px, 1000 classes."""
     found = {size.arch: (size.parameters, round(size.multiply_adds / 1e9, 1)) for size in measure_all()}

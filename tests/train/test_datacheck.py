@@ -183,6 +183,7 @@ def test_a_folder_that_may_not_be_read_does_not_hide_the_rest(folder, monkeypatc
     assert "a/half.png: truncated" in messages[1]
 
 
+@pytest.mark.slow
 def test_on_the_command_line(folder, tmp_path):
     good = platform("data", "check", folder, "--jobs", 2, cwd=tmp_path)
     assert (good.returncode, good.stderr) == (0, f"next: platform train --data {folder} --batch-size 20\n")

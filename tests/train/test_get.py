@@ -216,6 +216,17 @@ def test_a_broken_connection_goes_on_where_it_was(tiny, tmp_path):
         assert len(server.asked) == 2  # not asked again
 
 
+def test_a_body_without_end_is_given_up_and_fills_no_disk(tiny, tmp_path, monkeypatch):
+    """It once was taken for a broken connection that had got on, and so tried again for ever."""
+    monkeypatch.setattr(get_files, "LARGEST", 600)
+    with published.serving(published.imagenette()) as server:
+        tiny("imagenette", server.url)
+        with pytest.raises(EnvironmentProblem, match="more than 600 bytes came; removed"):
+            get("imagenette", tmp_path / "data")
+        assert len(server.asked) == 1
+    assert not list((tmp_path / "home" / "downloads").glob("*.part"))
+
+
 def test_a_part_of_an_earlier_try_is_used_or_replaced(tiny, tmp_path):
     files = published.imagenette()
     [(name, data)] = files.items()
@@ -271,6 +282,7 @@ def test_links_and_ways_out_of_an_archive_are_passed_over(tiny):
     assert names == ["a_1.JPEG", "a_2.JPEG", "ILSVRC2012_val_1.JPEG"] * 2
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path):
     done = platform("data", "get", "digits", "--limit", 2, "-o", "json", home=tmp_path / "h", cwd=tmp_path)
     assert done.returncode == 0

@@ -122,6 +122,7 @@ def test_the_small_stem_goes_into_the_middle_of_the_large_one(folder, tmp_path):
         (("a", "2"), None, "head fc new for 3 classes (the weights know 2, 1 of them among these)"),
     ],
 )
+@pytest.mark.slow
 def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, known, tmp_path, classes, order, words):
     bundle = known if order == [0, 1, 2] else bundles.bundle(tmp_path / "b", classes)
     state, said = begun(recipe(folder, str(bundle)), tmp_path)
@@ -133,6 +134,7 @@ def test_the_head_of_a_bundle_stays_where_the_classes_are_the_same(folder, known
     assert torch.equal(state["layer4.1.conv2.weight"], before["layer4.1.conv2.weight"])
 
 
+@pytest.mark.slow
 def test_a_bundles_file_is_the_bundle(known):
     assert weightfiles.locate(str(known / "weights.safetensors")) == weightfiles.locate(str(known))
 

@@ -11,6 +11,7 @@ from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.evaluate import infer
 from trainserve.evaluate.evaluation import Evaluation
 from trainserve.evaluate.labelled import Labelled
+from trainserve.machine.files import sha256_of
 from trainserve.package.bundle import read_bundle
 
 COUNT = 11
@@ -84,7 +85,7 @@ def test_the_bundle_s_own_code_answers(folder: Path, data: Labelled, tmp_path: P
     model = (bundle / "model.json").read_text()
     for name in ("preprocess.py",):
         before = read_bundle(folder / "bundle").description.digests[name]
-        model = model.replace(before, infer.hashlib.sha256((bundle / name).read_bytes()).hexdigest())
+        model = model.replace(before, sha256_of(bundle / name))
     (bundle / "model.json").write_text(model)
     with pytest.raises(DataError, match=r"1/00\.png: ours"):
         ask(bundle, data)

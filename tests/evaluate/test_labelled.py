@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from support.pictures import write_classes
 from trainserve.errors import DataError, UserError
-from trainserve.evaluate.labelled import Labelled, Trained, find, left_out
+from trainserve.evaluate.labelled import Labelled, Trained, find
 from trainserve.spec.classifier import Classifier
 from trainserve.train.imagefolder import scan_for
 
@@ -130,13 +129,13 @@ def test_what_the_training_left_out_is_left_out_again(tmp_path: Path) -> None:
     assert find(CLASSES, None, Trained(whole.classifier, digest)).notices == ()
 
 
-def test_the_list_of_what_was_left_out(tmp_path: Path) -> None:
-    file = tmp_path / "data-check.json"
-    assert left_out(file) == ()
-    file.write_text(json.dumps({"bad": [{"path": "1/x.png", "reason": "empty file"}]}))
-    assert left_out(file) == ("1/x.png",)
-    file.write_text("{")
-    assert left_out(file) == ()
+def test_what_is_ignored_is_counted_once(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"1": 1, "10": 1, "2": 1})
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "1" / "notes.txt").touch()
+    assert find(CLASSES, tmp_path, None).notices == (
+        "ignored 1 hidden file (.hidden), 1 file that is no picture (1/notes.txt)",
+    )
 
 
 def test_pictures_that_are_gone_and_those_never_named(tmp_path: Path) -> None:

@@ -122,7 +122,6 @@ def test_numbers_as_people_read_them() -> None:
     assert [axes.share(value) for value in (0.978, 0.5, 1, 0.9999, 0.0001, 0)] == [
         "97.8 %", "50 %", "100 %", "99.9 %", "< 0.1 %", "0 %",
     ]  # fmt: skip
-    assert [axes.size(value) for value in (812, 14_500, 3_300_000)] == ["812 B", "14.2 KiB", "3.1 MiB"]
 
 
 def test_text_is_escaped_and_what_cannot_be_seen_is_spelt_out() -> None:

@@ -169,7 +169,11 @@ def test_the_fresh_process_imports_nothing_of_ours() -> None:
     assert "missing.json" in done.stderr
 
 
-def test_the_network_is_built_by_the_bundles_own_code(bundle: Path, tmp_path: Path) -> None:
+def test_the_network_is_built_by_the_bundles_own_code_and_leaves_nothing_in_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before = sorted(bundle.rglob("*"))
     source = read_bundle(bundle)
     network = network_of(source)
     assert type(network).__name__ == "ResNet"
@@ -178,3 +182,4 @@ def test_the_network_is_built_by_the_bundles_own_code(bundle: Path, tmp_path: Pa
         logits = network(golden_images(source))
     assert logits.argmax(1).tolist() == [source.description.classes.index(item.class_) for item in source.golden]
     assert json.loads(source.description.to_json())["arch"] == "resnet18"
+    assert sorted(bundle.rglob("*")) == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from itertools import chain
 
@@ -10,7 +11,7 @@ from support import pictures
 from trainserve.errors import DataError
 from trainserve.spec.classifier import DataSpec
 from trainserve.train import imagecheck
-from trainserve.train.imagecheck import BadPicture, check, checked, median_short_side, mode_of, vetted
+from trainserve.train.imagecheck import BadPicture, check, checked, left_out, median_short_side, mode_of, vetted
 from trainserve.train.imagefolder import scan
 
 
@@ -118,3 +119,12 @@ def test_the_median_of_the_short_sides(tmp_path):
     pictures.write_classes(tmp_path, {"a": 9, "b": 9}, size=40)
     Image.new("RGB", (900, 700)).save(tmp_path / "a" / "x.png")
     assert median_short_side(scan(tmp_path)) == 40
+
+
+def test_the_list_of_what_was_left_out(tmp_path):
+    file = tmp_path / "data-check.json"
+    assert left_out(file) == ()
+    file.write_text(json.dumps({"bad": [{"path": "1/x.png", "reason": "empty file"}]}))
+    assert left_out(file) == (BadPicture("1/x.png", "empty file"),)
+    file.write_text("{")
+    assert left_out(file) == ()

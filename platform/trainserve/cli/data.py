@@ -27,6 +27,7 @@ from trainserve.cli.paths import FilePath
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.errors import EXIT_DATA, EXIT_OK, UserError
 from trainserve.machine import cgroup
+from trainserve.machine.usage import size_words
 from trainserve.train.get_sources import SOURCES
 
 
@@ -89,7 +90,7 @@ class _Downloads:
         if file not in self._tasks:
             self._tasks[file] = self._bar.add_task(file, total=total or None)
             if self._bar.disable:
-                say(f"downloading {file}" + (f", {total / 2**20:.1f} MiB" if total else ""))
+                say(f"downloading {file}" + (f", {size_words(total)}" if total else ""))
         self._bar.update(self._tasks[file], completed=done, total=total or None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trainserve.cli.output import columns
+from trainserve.machine.usage import size_words
 from trainserve.train.datacheck import DataReport, Range
 from trainserve.train.oddities import Warned
 
@@ -43,7 +44,7 @@ def _numbers(report: DataReport) -> Iterator[str]:
         yield f"width {_range(report.width)} px, height {_range(report.height)} px  (min / median / max)"
     if report.file_size:
         size = report.file_size
-        yield f"file size {_bytes(size.min)} / {_bytes(size.median)} / {_bytes(size.max)}"
+        yield f"file size {size_words(size.min)} / {size_words(size.median)} / {size_words(size.max)}"
     if report.formats:
         yield "formats " + ", ".join(f"{name} {count}" for name, count in report.formats.items())
         yield "modes " + ", ".join(f"{name} {count}" for name, count in report.modes.items())
@@ -87,13 +88,3 @@ def _refused(report: DataReport) -> Iterator[str]:
 
 def _range(found: Range) -> str:
     return f"{found.min} / {found.median} / {found.max}"
-
-
-def _bytes(size: int) -> str:
-    """1536 as `1.5 KiB`."""
-    number = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"

@@ -14,6 +14,7 @@ from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.local import rundir
 from trainserve.serve.answers import Answer, Prediction, predict_files
 from trainserve.serve.servers import find_server, running_servers
+from trainserve.train.imagecheck import left_out
 
 if TYPE_CHECKING:
     from trainserve.evaluate.evaluation import Evaluation
@@ -82,7 +83,8 @@ def _by_bundle(
     is_archive = path.is_file() or path.suffix == ".mar"
     with infer.opened(path if is_archive else bundle_of(word)[1]) as bundle:
         description = bundle.description
-        origin = labelled.trained(description, labelled.left_out(bundle.path.with_name("data-check.json")))
+        bad = left_out(bundle.path.with_name("data-check.json"))
+        origin = labelled.trained(description, [picture.path for picture in bad])
         # A folder means all that is in it, as it does for a server, unless a part of the training's is asked for.
         part = origin if data is None or split in ("train", "val") else None
         found = labelled.find(description.classes, data, part, split=split, ignore_unknown=ignore_unknown)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-import threading
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -26,10 +21,10 @@ from trainserve.evaluate.labelled import Labelled
 from trainserve.machine import cgroup
 from trainserve.machine.temporary import own_folder
 from trainserve.package.bundle import Bundle, read_bundle
-from trainserve.package.description import ARCHITECTURE, MODEL_JSON, PREPROCESS, WEIGHTS
+from trainserve.package.description import MODEL_JSON
 from trainserve.package.mar import read_mar
-from trainserve.train.imagecheck import LARGE_PIXELS
-from trainserve.train.preprocess import open_picture
+from trainserve.package.network import network_of, tensor_of
+from trainserve.train.imagecheck import in_turn, pixels_of
 
 Device = Literal["auto", "cpu", "cuda"]
 BATCH = 64  # pictures; the answers do not depend on it beyond rounding
@@ -60,24 +55,10 @@ def opened(path: Path) -> Iterator[Bundle]:
 
 def network(bundle: Bundle, device: Device = "auto") -> Network:
     """Build the network with the code in the bundle. Raises EnvironmentProblem where there is no such device."""
-    from safetensors.torch import load_file
-
-    description = bundle.description
     if device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem("--device cuda: torch sees no GPU here", hint="leave it out, or use --device cpu")
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    code = _module(bundle.path / PREPROCESS)
-    architecture = _module(bundle.path / ARCHITECTURE)
-    with torch.device("meta"):  # without memory and random weights, which would only be replaced
-        model: nn.Module = architecture.build(description.arch, len(description.classes), description.stem)
-    model.load_state_dict(load_file(bundle.path / WEIGHTS), strict=True, assign=True)
-    preprocessing = code.Preprocessing.from_dict(description.preprocessing)
-
-    def tensor(data: bytes) -> torch.Tensor:
-        found: torch.Tensor = code.preprocess(data, preprocessing)
-        return found
-
-    return Network(model.float().eval().to(place), tensor, place)
+    return Network(network_of(bundle).to(place), tensor_of(bundle), place)
 
 
 def evaluate_bundle(
@@ -162,28 +143,16 @@ def _batches(
         pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is begun
 
 
-_large = threading.Lock()
-
-
 def _tensor_of(path: Path, tensor: Callable[[bytes], torch.Tensor]) -> torch.Tensor | str:
     """One picture's tensor, or the reason why there is none. Large ones are decoded one at a time."""
     try:
         data = path.read_bytes()
-        with _large if _pixels(data) > LARGE_PIXELS else nullcontext():
+        with in_turn(pixels_of(data)):
             return tensor(data)
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:  # the bundle's PictureError is one
         return str(error)
-
-
-def _pixels(data: bytes) -> int:
-    """What the header says, 0 where it says nothing: then there is nothing to decode."""
-    try:
-        with open_picture(BytesIO(data)) as image:
-            return image.width * image.height
-    except Exception:  # decoders raise anything; the decoding says it in words
-        return 0
 
 
 @contextmanager
@@ -194,17 +163,3 @@ def _torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _module(file: Path) -> ModuleType:
-    """The module in a bundle's file, under a name of its own: two bundles in one process may differ.
-
-    Run from its bytes, because an import would leave a __pycache__ in the bundle.
-    """
-    source = file.read_bytes()
-    name = f"trainserve_bundle_{file.stem}_{hashlib.sha256(source).hexdigest()[:16]}"
-    module = ModuleType(name)
-    module.__file__ = str(file)
-    sys.modules[name] = module  # dataclasses look their module up
-    exec(compile(source, str(file), "exec"), module.__dict__)  # noqa: S102  what serving it runs, its digest verified
-    return module

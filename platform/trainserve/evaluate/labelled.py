@@ -6,7 +6,6 @@ when asked to; a class of the model without pictures is only told. Imports no to
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,14 +55,6 @@ def trained(description: ModelDescription, bad: Sequence[str] = ()) -> Trained |
     except ValidationError:
         return None
     return Trained(classifier, str(lineage.get("dataDigest", "")), tuple(bad))
-
-
-def left_out(data_check: Path) -> tuple[str, ...]:
-    """Pictures that a training with skipBad left out, by its data-check.json; none where there is no such file."""
-    try:
-        return tuple(str(bad["path"]) for bad in json.loads(data_check.read_bytes())["bad"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()  # a bundle that was copied has none beside it
 
 
 def find(
@@ -157,6 +148,7 @@ def _of_folder(folder: Path, classes: Sequence[str], split: Split | None, ignore
         )
     else:
         parts, what = [""], "all pictures"
+        passed = Passed()  # the folder is read again, below
     named: list[tuple[str, str]] = []
     for part in parts:
         root, prefix = folder / part, f"{part}/" if part else ""

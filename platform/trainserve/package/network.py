@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,32 +18,46 @@ if TYPE_CHECKING:
 
 def network_of(bundle: Bundle) -> torch.nn.Module:
     """Eager, float32, on the CPU, in evaluation mode: normalised pictures [B, 3, S, S] -> logits [B, classes]."""
+    import torch
     from safetensors.torch import load_file
 
     model = bundle.description
-    network: torch.nn.Module = _code(bundle, ARCHITECTURE).build(model.arch, len(model.classes), model.stem)
-    network.load_state_dict(load_file(bundle.path / WEIGHTS), strict=True)
+    architecture = _module(bundle.path / ARCHITECTURE)
+    with torch.device("meta"):  # without memory and random weights, which would only be replaced
+        network: torch.nn.Module = architecture.build(model.arch, len(model.classes), model.stem)
+    network.load_state_dict(load_file(bundle.path / WEIGHTS), strict=True, assign=True)
     return network.float().eval()
+
+
+def tensor_of(bundle: Bundle) -> Callable[[bytes], torch.Tensor]:
+    """What the network sees of a picture's bytes: normalised float32 [3, S, S]; ValueError says why there is none."""
+    code = _module(bundle.path / PREPROCESS)
+    numbers = code.Preprocessing.from_dict(bundle.description.preprocessing)
+
+    def tensor(data: bytes) -> torch.Tensor:
+        found: torch.Tensor = code.preprocess(data, numbers)
+        return found
+
+    return tensor
 
 
 def golden_images(bundle: Bundle) -> torch.Tensor:
     """The bundle's golden pictures as the network sees them: [pictures, 3, S, S]."""
     import torch
 
-    code = _code(bundle, PREPROCESS)
-    numbers = code.Preprocessing.from_dict(bundle.description.preprocessing)
-    pictures = [(bundle.path / GOLDEN / item.file).read_bytes() for item in bundle.golden]
-    return torch.stack([code.preprocess(picture, numbers) for picture in pictures])
+    tensor = tensor_of(bundle)
+    return torch.stack([tensor((bundle.path / GOLDEN / item.file).read_bytes()) for item in bundle.golden])
 
 
-def _code(bundle: Bundle, name: str) -> ModuleType:
-    """A module of the bundle, whose digest `read_bundle` has verified, under a name of its own."""
-    file = bundle.path / name
-    title = f"{file.stem}_{hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(title, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[title] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+def _module(file: Path) -> ModuleType:
+    """The module in a bundle's file, whose digest is verified, under a name of its own: two bundles may differ.
+
+    Run from its bytes, because an import would leave a __pycache__ in the bundle.
+    """
+    source = file.read_bytes()
+    name = f"trainserve_bundle_{file.stem}_{hashlib.sha256(source).hexdigest()[:16]}"
+    module = ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module  # dataclasses look their module up
+    exec(compile(source, str(file), "exec"), module.__dict__)  # noqa: S102  what serving it runs
     return module

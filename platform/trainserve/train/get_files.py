@@ -1,7 +1,8 @@
 """The files of a published data set: downloaded, or found on this machine, and in either case the very ones.
 
 Downloads lie in `$TRAINSERVE_HOME/downloads`. What was interrupted lies there as `NAME.part`; the next try goes on from
-its end, as RFC 9110 (Range, If-Range) says. No file gets its name before its digest is the pinned one.
+its end, as RFC 9110 (Range) says; what has changed meanwhile is told by the digest, without which no file gets its
+name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine import locks
 from trainserve.machine.files import publish
+from trainserve.machine.usage import size_words
 from trainserve.train.get_sources import Remote, Source
 
 SILENCE_S = 30.0  # without a byte, then the connection is given up
@@ -104,7 +106,10 @@ def download(file: Remote, folder: Path, dataset: str, progress: Progress | None
 
 
 def _fetch(file: Remote, part: Path, progress: Progress | None) -> None:
-    """Append to `part` what is missing. Raises OSError and HTTPException, also where the body ends too early."""
+    """Append to `part` what is missing.
+
+    Raises OSError and HTTPException, also where the body ends too early, EnvironmentProblem where it does not end.
+    """
     have = part.stat().st_size if part.exists() else 0
     if urlsplit(file.url).scheme not in {"http", "https"}:
         raise ValueError(f"{file.url}: http or https")
@@ -128,8 +133,9 @@ def _fetch(file: Remote, part: Path, progress: Progress | None) -> None:
             while chunk := answer.read(CHUNK):
                 out.write(chunk)
                 done += len(chunk)
-                if done > LARGEST:
-                    raise urllib.error.URLError(f"more than {LARGEST:,} bytes came")
+                if done > LARGEST:  # of no use for a next try, which would begin where this one ended
+                    part.unlink()
+                    raise EnvironmentProblem(f"{file.url}: more than {LARGEST:,} bytes came; removed")
                 if progress is not None:
                     progress(file.name, done, total)
     if done < total:
@@ -146,7 +152,7 @@ def _unreachable(file: Remote, dataset: str, error: Exception, part: Path) -> En
     words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
     code = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
     have = part.stat().st_size if part.exists() else 0
-    kept = f"; {have / 2**20:.1f} MiB of it are kept for the next try" if have else ""
+    kept = f"; {size_words(have)} of it are kept for the next try" if have else ""
     return EnvironmentProblem(
         f"{file.url} cannot be had: {code}{words}{kept}",
         hint=f"get it where there is a network, then: platform data get {dataset} --from FOLDER",

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -119,7 +119,7 @@ def fault(
         else:
             data = path.read_bytes() if data is None else data
             numbers = Preprocessing.for_size(16, max_pixels)  # whole pictures matter here, not their size afterwards
-            with _large if (_pixels(data) if pixels is None else pixels) > LARGE_PIXELS else nullcontext():
+            with in_turn(pixels_of(data) if pixels is None else pixels):
                 image = decode(data, numbers)
             if see is not None:
                 see(image)
@@ -133,7 +133,12 @@ def fault(
 _large = threading.Lock()
 
 
-def _pixels(data: bytes) -> int:
+def in_turn(pixels: int) -> AbstractContextManager[object]:
+    """Decode a picture of so many pixels inside of this: large ones one at a time in the whole process."""
+    return _large if pixels > LARGE_PIXELS else nullcontext()
+
+
+def pixels_of(data: bytes) -> int:
     """What the header says, 0 where it says nothing: then there is nothing to decode."""
     try:
         with open_picture(BytesIO(data)) as image:
@@ -220,6 +225,14 @@ def stored(path: Path, listing: Listing, data: DataSpec) -> list[BadPicture] | N
         return [BadPicture(str(bad["path"]), str(bad["reason"])) for bad in found["bad"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not ours: checking again costs time only
+
+
+def left_out(path: Path) -> tuple[BadPicture, ...]:
+    """Pictures that a training with skipBad left out, by its data-check.json; none where there is no such file."""
+    try:
+        return tuple(BadPicture(str(bad["path"]), str(bad["reason"])) for bad in json.loads(path.read_bytes())["bad"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # a bundle that was copied has none beside it
 
 
 def checked(listing: Listing, data: DataSpec, path: Path, *, threads: int) -> Listing:

@@ -43,12 +43,3 @@ def share(value: float) -> str:
     if text == "0.0" and value > 0:
         return "< 0.1 %"
     return f"{text.removesuffix('.0')} %"
-
-
-def size(count: float) -> str:
-    """Bytes: `812 B`, `14.2 KiB`, `3.1 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("the last unit has no limit")

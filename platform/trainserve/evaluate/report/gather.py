@@ -20,6 +20,7 @@ from trainserve.evaluate.report.content import Facts, RunReport
 from trainserve.evaluate.report.history import history
 from trainserve.observe import events
 from trainserve.package.bundle import Bundle, read_bundle
+from trainserve.train.imagecheck import left_out
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +81,7 @@ def _evaluated(
 ) -> tuple[RunReport, Path | None]:
     """With answers, measures and pictures; and where the training's pictures are now, when they were moved."""
     facts, description = found.facts, bundle.description
-    trained = labelled.trained(description, labelled.left_out(facts.output / "data-check.json"))
+    trained = labelled.trained(description, [bad.path for bad in left_out(facts.output / "data-check.json")])
     pictures: Labelled | None = None
     try:
         pictures = labelled.find(description.classes, data, trained)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Mapping
@@ -15,15 +14,16 @@ from typing import Any
 
 import trainserve
 from trainserve.evaluate.evaluation import Evaluation
-from trainserve.evaluate.report import axes
 from trainserve.evaluate.report.content import DataFacts, Facts, Setting
 from trainserve.evaluate.report.history import History
 from trainserve.machine import cgroup
+from trainserve.machine.usage import size_words
 from trainserve.observe.words import duration
 from trainserve.package.description import ModelDescription
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import fields
 from trainserve.train.folders import as_text
+from trainserve.train.imagecheck import left_out
 from trainserve.train.imagefolder import survey_for
 from trainserve.train.preprocess import open_picture
 from trainserve.train.weights import RECORD
@@ -69,7 +69,7 @@ def data_facts(facts: Facts, history: History, folder: Path | None, evaluation: 
 
     `folder` is where they are now, when they were moved.
     """
-    skipped = bad_pictures(facts.output / "data-check.json")
+    skipped = tuple((bad.path, bad.reason) for bad in left_out(facts.output / "data-check.json"))
     train, val = history.facts.get("trainSamples"), history.facts.get("valSamples")
     classifier = facts.classifier
     if classifier is None:
@@ -91,7 +91,7 @@ def data_facts(facts: Facts, history: History, folder: Path | None, evaluation: 
     if widths:
         sizes = (
             f"{_range(widths)} px wide, {_range(heights)} px high, "
-            f"{axes.size(sum(sample.size for sample in samples))} together"
+            f"{size_words(sum(sample.size for sample in samples))} together"
         )
     return DataFacts(
         as_text(str(path)),
@@ -105,15 +105,6 @@ def data_facts(facts: Facts, history: History, folder: Path | None, evaluation: 
         skipped,
         tuple(map(as_text, listing.notices)),
     )
-
-
-def bad_pictures(data_check: Path) -> tuple[tuple[str, str], ...]:
-    """Pictures that the training left out, and why, by its data-check.json; none where there is no such file."""
-    try:
-        bad = json.loads(data_check.read_bytes())["bad"]
-        return tuple((str(item["path"]), str(item["reason"])) for item in bad)
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
 
 
 def _spread(items: list[Any], count: int) -> list[Any]:
@@ -217,7 +208,5 @@ def _version(package: str) -> str:
 
 
 def _memory() -> str:
-    try:
-        return f"{axes.size(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))} memory"
-    except (ValueError, OSError):  # a system that does not say
-        return "memory unknown"
+    total = cgroup.total_memory()
+    return "memory unknown" if total is None else f"{size_words(total)} memory"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trainserve.kube import names
 from trainserve.observe.why.diagnose import diagnose
 from trainserve.observe.why.evidence import Evidence, PodEvidence, past_pod, pod_of
 from trainserve.observe.why.scene import exit_words
@@ -119,6 +120,16 @@ def test_cli_06_pods_that_cannot_start_have_their_own_reasons(status: dict[str, 
 def test_a_job_that_breaks_a_rule() -> None:
     found = diagnose(evidence(reason="PyTorchJobInvalid", message="spec.pytorchReplicaSpecs: no Master"))
     assert (found.cause, found.title) == ("job-invalid", "spec.pytorchReplicaSpecs: no Master")
+
+
+def test_commands_can_be_pasted_whatever_the_folders_are_called() -> None:
+    where = {"spec_file": "/my runs/f.yaml", "next_name": "f-2"}
+    spec = {"data": {"path": "/my data"}, "train": {"deadlineSeconds": 60}}
+    deadline = diagnose(evidence(reason=names.REASON_DEADLINE, spec=spec, **where))
+    assert deadline.advice == "platform train -f '/my runs/f.yaml' --name f-2 --deadline-seconds 120"
+    wrong = ended(1, message=said(0, 1, 1.0, "IndexError: Target 7 is out of bounds."))
+    labels = diagnose(evidence(pod_of(raw_pod("master", 0, **wrong)), spec=spec, **where))
+    assert labels.advice == "platform data check '/my data'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -80,4 +81,4 @@ def slower(scene: Scene) -> str:
 
 def check_data(scene: Scene) -> str:
     path = (scene.evidence.spec.get("data") or {}).get("path")
-    return f"platform data check {path}" if path else "look at the labels that the data set gives"
+    return f"platform data check {shlex.quote(str(path))}" if path else "look at the labels that the data set gives"

@@ -106,10 +106,7 @@ def culprit(pods: Sequence[PodEvidence], sentence: str) -> PodEvidence | None:
 def history(evidence: Evidence) -> list[Restart]:
     """Why each earlier generation ended, oldest first: from the job's own record, else from what its pods left."""
     told = {int(entry["generation"]): entry for entry in evidence.status.get("history") or []}
-    finished = bool(evidence.condition(names.FAILED))
     generations = {pod.generation for pod in evidence.pods if pod.report and pod.generation != evidence.generation}
-    if not finished:
-        generations.discard(evidence.generation)
     found = []
     for generation in sorted(generations | set(told)):
         entry = told.get(generation, {})

@@ -7,6 +7,7 @@ the API (`pod_of`), or, where the object is gone, what the pod left behind (`pas
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,12 @@ class Evidence:
     @property
     def generation(self) -> int:
         return int(self.status.get("generation") or 0)
+
+    def again(self, flags: str) -> str:
+        """The command that trains anew with other settings: a checkpoint is only gone on from with its own."""
+        if not self.spec_file:
+            return f"set {flags} and train again"
+        return f"platform train -f {shlex.quote(self.spec_file)} --name {self.next_name or f'{self.run}-2'} {flags}"
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """The condition of this type where it is True, else {}."""

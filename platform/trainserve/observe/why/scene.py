@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,11 +86,8 @@ class Scene:
         return f"platform resume {self.evidence.run}"
 
     def again(self, flags: str) -> str:
-        """The command that trains anew with other settings: a checkpoint is only gone on from with its own."""
-        if not self.evidence.spec_file:
-            return f"set {flags} and train again"
-        file, name = shlex.quote(self.evidence.spec_file), self.evidence.next_name or f"{self.evidence.run}-2"
-        return f"platform train -f {file} --name {name} {flags}"
+        """The command that trains anew with other settings."""
+        return self.evidence.again(flags)
 
     def logs(self) -> str:
         """The command that shows all that the failing rank wrote."""

@@ -20,12 +20,10 @@ def of_failed(evidence: Evidence, failed: Mapping[str, Any]) -> Cause | None:
         case names.REASON_DEADLINE:
             limit = (evidence.spec.get("train") or {}).get("deadlineSeconds")
             words = f" of {limit} s" if limit else ""
-            name = evidence.next_name or f"{evidence.run}-2"
-            flags = f"--deadline-seconds {2 * int(limit)}" if limit else ""
             return Cause(
                 "deadline",
                 f"the run was active for longer than its deadline{words} allows; no rank failed",
-                f"platform train -f {evidence.spec_file} --name {name} {flags}"
+                evidence.again(f"--deadline-seconds {2 * int(limit)}")
                 if evidence.spec_file and limit
                 else "raise runPolicy.activeDeadlineSeconds",
             )

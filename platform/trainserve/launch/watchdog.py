@@ -17,6 +17,7 @@ from pathlib import Path
 from trainserve.errors import EXIT_STALLED
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
+from trainserve.machine.processes import state_of
 from trainserve.observe.heartbeat import Heartbeat, Reader, stacks_path
 from trainserve.observe.why import traceback as stacks
 
@@ -107,7 +108,8 @@ class Watchdog:
             watched.beats, watched.quiet_s = heart.beats, 0.0
         else:
             watched.quiet_s += passed
-        watched.stopped_s = watched.stopped_s + passed if _is_stopped(watched.rank.process.pid) else 0.0
+        # By a signal; a debugger that holds it (state t) has somebody who knows.
+        watched.stopped_s = watched.stopped_s + passed if state_of(watched.rank.process.pid) == "T" else 0.0
         if watched.stopped_s >= (heart.stall_s or FROZEN_S):
             return Stall(watched.rank, watched.stopped_s, heart, frozen=True)
         if heart.limit_s and watched.quiet_s >= heart.limit_s:
@@ -165,11 +167,6 @@ def _sentence(stall: Stall, main_stack: str) -> str:
     at = next(iter([*own[-1:], *frames[-1:]]), None)
     where = f" ({Path(at.file).name}:{at.line} in {at.function})" if at is not None else ""
     return _how(stall) + where
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped the process; a debugger that holds it (state t) has somebody who knows."""
-    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] == ["T"]
 
 
 def _read(path: Path) -> str:

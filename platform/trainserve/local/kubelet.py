@@ -19,6 +19,7 @@ from trainserve.kube.names import EVENT, POD, PYTORCHJOB
 from trainserve.local import podspec, process
 from trainserve.local.pod import Pod, restart_delay_s
 from trainserve.local.podspec import Process
+from trainserve.local.rundir import pod_folder
 from trainserve.machine.ports import Reserved, is_free
 
 log = logging.getLogger(__name__)
@@ -270,12 +271,6 @@ class Kubelet:
         self._objects.pop(uid, None)
         if uid in self._pods:  # deleted by force: there is no object left that could ask for patience
             self._pods[uid].kill()
-
-
-def pod_folder(pod: Manifest) -> str:
-    """`<pod>.g<generation>`: the pod's folder below `pods/`."""
-    generation = pod["metadata"].get("labels", {}).get(names.LABEL_GENERATION, "0")
-    return f"{pod['metadata']['name']}.g{generation}"
 
 
 def _generation_of(pod: Manifest) -> str:

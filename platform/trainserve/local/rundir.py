@@ -26,7 +26,7 @@ MAX_NAME = 54  # so that `<name>-worker-N` stays a DNS label, as metadata.name o
 OBJECTS = "objects.json"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
+POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
 
 
 class NameTaken(UserError):
@@ -208,7 +208,7 @@ class RunDir:
 
     def last_generation(self) -> int:
         """The newest generation that has left a pod's folder; 0 where there is none."""
-        matches = [_POD_FOLDER.fullmatch(path.name) for path in self.pods_path.glob("*.g*")]
+        matches = [POD_FOLDER.fullmatch(path.name) for path in self.pods_path.glob("*.g*")]
         return max((int(match["generation"]) for match in matches if match), default=0)
 
     def set_damaged_aside(self) -> bool:
@@ -243,7 +243,7 @@ class RunDir:
         found: list[dict[str, Any]] = []
         for pod in self.pods():
             if pod.get("status", {}).get("phase") == "Running":
-                rows = _read_json(self.pods_path / _folder_of(pod) / "ranks.json") or []
+                rows = _read_json(self.pods_path / pod_folder(pod) / "ranks.json") or []
                 found += [{**row, "pod": pod["metadata"]["name"]} for row in rows]
         return sorted(found, key=lambda row: int(row["rank"]))
 
@@ -254,7 +254,7 @@ class RunDir:
         """
         found: list[tuple[int, tuple[int, int], str, Path]] = []
         for folder in self.pods_path.glob("*.g*"):
-            match = _POD_FOLDER.fullmatch(folder.name)
+            match = POD_FOLDER.fullmatch(folder.name)
             if match is None or (rank is not None and not _had_rank(folder, rank)):
                 continue
             logs = [log for log in folder.glob("*.log") if log.stat().st_size]
@@ -362,7 +362,8 @@ def _read_json(path: Path) -> Any:
         raise Damaged(path, error) from None
 
 
-def _folder_of(pod: Manifest) -> str:
+def pod_folder(pod: Manifest) -> str:
+    """`<pod>.g<generation>`: the pod's folder below `pods/`; POD_FOLDER reads it back."""
     generation = pod["metadata"].get("labels", {}).get(names.LABEL_GENERATION, "0")
     return f"{pod['metadata']['name']}.g{generation}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,13 @@ import yaml
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.local import rundir
-from trainserve.local.kubelet import pod_folder
-from trainserve.local.rundir import RunDir
+from trainserve.local.rundir import POD_FOLDER, RunDir, pod_folder
 from trainserve.machine.files import read_end
 from trainserve.observe import events
 from trainserve.observe.summary import summarize
 from trainserve.observe.why.diagnose import Diagnosis, diagnose
 from trainserve.observe.why.evidence import LOG_BYTES, Evidence, PodEvidence, past_pod, pod_of
 
-_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
 MESSAGE_BYTES = 4096
 
 
@@ -66,7 +63,7 @@ def _pods(run: RunDir) -> list[PodEvidence]:
         folder = run.pods_path / name
         found.append(pod_of(pod, _log(folder), _ranks(folder)))
     for folder in sorted(run.pods_path.glob("*.g*")):
-        match = _FOLDER.fullmatch(folder.name)
+        match = POD_FOLDER.fullmatch(folder.name)
         if match is None or folder.name in objects:
             continue
         message = read_end(folder / f"{names.CONTAINER}.termination-log", MESSAGE_BYTES)

@@ -73,7 +73,7 @@ def test_pictures_left_out_are_named_and_counted(models: Path, tmp_path: Path, h
         (["{bundle}", "--data", "{other}"], 65, "cat (1)"),
         (["{bundle}", "--data", "{other}", "--ignore-unknown"], 65, "none of its classes"),
         (["{bundle}", "--data", "{data}", "--split", "train"], 2, "leave --split out"),
-        (["{bundle}", "--data", "{data}", "--save", "{empty}"], 2, "a folder, pipe or device"),
+        (["{bundle}", "--data", "{data}", "--save", "{empty}"], 2, "is a folder; give a file such as"),
         (["{bundle}", "--data", "{data}", "--save", "{empty}/no/x.json"], 2, "there is no folder"),
         (["http://127.0.0.1:1/predictions/x", "--data", "{data}"], 3, "no server answers"),
         (["http://127.0.0.1:1/predictions/x", "--data", "{data}", "--device", "cpu"], 2, "is a server"),

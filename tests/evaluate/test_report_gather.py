@@ -246,7 +246,7 @@ def test_what_cannot_be_written_or_read_is_told_before_the_work(at_home: Path, t
     client = Client()
     for runs, out, says in (
         (["mad"], None, "did you mean 'made'?"),
-        (["made"], tmp_path, "a folder, not a file"),
+        (["made"], tmp_path, "is a folder; give a file such as"),
         (["made"], tmp_path / "no" / "x.html", "there is no folder"),
     ):
         with pytest.raises(UserError, match=re.escape(says)):

@@ -11,7 +11,7 @@ from trainserve.cli.complete import runs_and_archives
 from trainserve.cli.output import columns, emit, output_option, percent, say, shorten
 from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
-from trainserve.errors import UserError
+from trainserve.machine.target import check_target
 
 if TYPE_CHECKING:
     from trainserve.evaluate.measures import Measures
@@ -63,7 +63,7 @@ def evaluate_command(
     from trainserve.machine.files import write_json
 
     if save is not None:
-        check_target(save)
+        check_target(save, "result.json", "--save", in_folder=True)
     with Display() as display:
         found = evaluate(
             model, data, display, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,
@@ -78,14 +78,6 @@ def evaluate_command(
     if found.skipped:
         say(f"{len(found.skipped)} of {len(found.skipped) + measures.pictures} pictures were left out")
     return 0
-
-
-def check_target(file: Path) -> None:
-    """Raises UserError, before the work, for what cannot be written as a file."""
-    if file.exists() and not file.is_file():
-        raise UserError(f"--save {file}: a folder, pipe or device, not a file", hint="give a file such as result.json")
-    if not file.absolute().parent.is_dir():
-        raise UserError(f"--save {file}: there is no folder {file.parent}", hint="make it first")
 
 
 def _table(measures: Measures) -> str:

@@ -18,6 +18,7 @@ from trainserve.kube.names import FAILED, INTERRUPTED
 from trainserve.local import rundir
 from trainserve.local.rundir import RunDir
 from trainserve.machine.files import write_text
+from trainserve.machine.target import check_target
 from trainserve.spec.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def report(
     if not names:
         raise UserError("which run? a report is about at least one", hint="platform list shows all runs")
     runs = [rundir.open_run(name) for name in dict.fromkeys(names)]
-    path = (default_path(runs) if out is None else checked(out)).absolute()
+    if out is not None:
+        check_target(out, "report.html", "--out", in_folder=True)
+    path = (out or default_path(runs)).absolute()
     from trainserve.evaluate.report.gather import gather  # imports torch
     from trainserve.evaluate.report.page import page
     from trainserve.evaluate.report.summary import numbers
@@ -72,17 +75,6 @@ def default_path(runs: Sequence[RunDir]) -> Path:
         return runs[0].output / "report.html"
     name = "-".join(["report", *(run.name for run in runs)])
     return runs[0].output / f"{name[:LONGEST]}.html"
-
-
-def checked(out: Path) -> Path:
-    """Raises UserError, before the work, for what cannot be written as a file."""
-    if out.is_dir():
-        raise UserError(f"--out {out}: a folder, not a file", hint=f"--out {out / 'report.html'}")
-    if out.exists() and not out.is_file():
-        raise UserError(f"--out {out}: a pipe or device, not a file", hint="give a file such as report.html")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}", hint="make it first")
-    return out
 
 
 def facts(run: RunDir) -> Facts:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainserve.errors import EnvironmentProblem, RunFailed, UserError
 from trainserve.machine.files import publish, scratch_folder, sha256_of
+from trainserve.machine.target import check_target
 from trainserve.package import formats, reload
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import MODEL_JSON
@@ -105,10 +106,7 @@ def format_of(name: str) -> Format:
 
 
 def _check_destination(destination: Path, form: Format) -> None:
-    if destination.is_dir():
-        raise UserError(f"{destination}: is a folder; give a file such as {destination / 'model'}{form.suffix}")
-    if destination.exists() and not destination.is_file():  # to replace a device would be a disaster
-        raise UserError(f"{destination}: is a pipe or device, not a file", hint=f"give a file: model{form.suffix}")
+    check_target(destination, f"model{form.suffix}")
     if destination.suffix != form.suffix:
         raise UserError(
             f"{destination}: the name of a file of format {form.name} ends with {form.suffix}",

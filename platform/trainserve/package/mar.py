@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine.files import publish, scratch_folder, sha256_of
+from trainserve.machine.target import check_target
 from trainserve.package import archive, description
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import ARCHITECTURE, EXPECTED, GOLDEN, MODEL_JSON, PREPROCESS, WEIGHTS, Golden
@@ -56,10 +57,7 @@ def build_mar(
     """
     check_name(name)
     check_version(version)
-    if destination.is_dir():
-        raise UserError(f"{destination}: is a folder; give a file such as {destination / name}.mar")
-    if destination.exists() and not destination.is_file():  # to replace /dev/null would be a disaster
-        raise UserError(f"{destination}: is a pipe or device, not a file", hint="give a file such as model.mar")
+    check_target(destination, f"{name}.mar")
     source = read_bundle(bundle)
     handler = handler_source()
     digests = {**source.description.digests, HANDLER: hashlib.sha256(handler).hexdigest()}

@@ -1,0 +1,22 @@
+"""Whether a file that somebody has named can be written, asked before the work that it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainserve.errors import UserError
+
+
+def check_target(path: Path, example: str, flag: str = "", *, in_folder: bool = False) -> None:
+    """Raises UserError where `path` is a folder, a pipe or a device; `example` is the name of a file for the advice.
+
+    To replace a device would be a disaster: `-o /dev/null` as root leaves a machine without it. `flag` is what the path
+    was given with. With `in_folder` its folder must be there; others make it.
+    """
+    said = f"{flag} {path}".strip()
+    if path.is_dir():
+        raise UserError(f"{said}: is a folder; give a file such as {path / example}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{said}: is a pipe or device, not a file", hint=f"give a file such as {example}")
+    if in_folder and not path.absolute().parent.is_dir():
+        raise UserError(f"{said}: there is no folder {path.parent}", hint="make it first")

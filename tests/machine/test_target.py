@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainserve.errors import UserError
+from trainserve.machine.target import check_target
+
+
+def test_what_is_no_file_is_never_written_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "old").touch()
+    with pytest.raises(UserError, match=r"^--out .*: is a folder; give a file such as .*/a\.html$"):
+        check_target(tmp_path, "a.html", "--out")
+    for name in ("pipe", "link"):
+        with pytest.raises(UserError, match=rf"^{tmp_path / name}: is a pipe or device, not a file\n"):
+            check_target(tmp_path / name, "a.html")
+    for name in ("old", "new", "no/new"):
+        check_target(tmp_path / name, "a.html")
+    with pytest.raises(UserError, match=r"there is no folder .*no\n"):
+        check_target(tmp_path / "no" / "new", "a.html", in_folder=True)

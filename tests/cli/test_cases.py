@@ -256,7 +256,6 @@ def test_cli_08_ctrl_c_twice_quickly_stops_in_the_background(home: Path) -> None
     run = tiny_run("mine", stubborn)
     with process("resume", "mine", home=home) as following:
         wait_until(lambda: bool(run.log_files()), "the run begins")
-        time.sleep(1.5)  # on a busy machine the command hears of it later than we do
         following.send_signal(signal.SIGINT)
         following.send_signal(signal.SIGINT)
         time.sleep(0.3)

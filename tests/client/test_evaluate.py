@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from support import bundles
 from support.answering import answering, of_bundle
+from support.threads import one_thread  # noqa: F401  a fixture
 from trainserve.client.evaluate import evaluate
 from trainserve.client.listener import Listener
 from trainserve.errors import DataError, EnvironmentProblem, UserError
@@ -35,14 +35,6 @@ class Heard(Listener):
 
     def pictures_checked(self, done: int, total: int) -> None:
         self.done.append((done, total))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

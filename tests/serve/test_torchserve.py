@@ -39,14 +39,6 @@ MB = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRAINSERVE_HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def mars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two models with classes of their own."""
     folder = tmp_path_factory.mktemp("mars")

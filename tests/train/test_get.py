@@ -13,7 +13,7 @@ from support import published
 from support.command import command, environment, platform
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.train import get_files
-from trainserve.train.get import get, get_digits
+from trainserve.train.get import get
 from trainserve.train.get_readers import read
 from trainserve.train.get_sources import SOURCES
 from trainserve.train.imagefolder import scan
@@ -34,10 +34,10 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_digits_are_written_once_and_known_again(tmp_path):
-    first = get_digits(tmp_path / "digits")
+    first = get("digits", tmp_path / "digits")
     assert (first.pictures, first.classes, first.reused) == (1797, 10, False)
     assert "CC BY" in first.licence
-    second = get_digits(tmp_path / "digits")
+    second = get("digits", tmp_path / "digits")
     assert (second.reused, second.digest, second.pictures) == (True, first.digest, 1797)
     listing = scan(tmp_path / "digits")
     assert (len(listing.train), len(listing.val), listing.notices) == (1437, 360, ())
@@ -46,14 +46,14 @@ def test_digits_are_written_once_and_known_again(tmp_path):
         assert image.getextrema() == (0, 239)
     (tmp_path / "digits" / "0" / "0000.png").unlink()
     with pytest.raises(UserError, match="were changed"):
-        get_digits(tmp_path / "digits")
+        get("digits", tmp_path / "digits")
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
 def test_another_folder_is_not_touched(tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(UserError, match="is not the digits"):
-        get_digits(tmp_path)
+        get("digits", tmp_path)
     assert (tmp_path / "mine").read_text() == "x"
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from support import bundles, pictures
 from support.ranks import Ranks, classifier
+from support.threads import one_thread  # noqa: F401  a fixture
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EnvironmentProblem, UserError
 from trainserve.machine.files import sha256_of
 from trainserve.train import imagenet, weightfiles
@@ -32,15 +33,6 @@ from trainserve.train.imagefolder import scan_for
 from trainserve.train.recipe import Recipe, resolve
 from trainserve.train.weightfiles import Source, check
 from trainserve.train.weights import begin, fit_to, hint, read
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Threads of several suites on a few cores wait for each other far longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,8 @@ from trainserve.train import get_files, get_readers
 from trainserve.train.folders import MARKER
 from trainserve.train.get_files import Progress
 from trainserve.train.get_readers import Picture
-from trainserve.train.get_sources import SOURCES, Source, source_named
+from trainserve.train.get_sources import Source, source_named
 
-DIGITS_LICENCE = SOURCES["digits"].licence
 _NAME = re.compile(r"[\w][\w .'-]*")  # of a class or a file: no way out of the folder
 
 
@@ -73,11 +72,6 @@ def get(
         return write(source, get_readers.read(source, files), destination, limit)
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or destination}: {error.strerror or error}") from error
-
-
-def get_digits(destination: Path) -> Summary:
-    """The 1,797 scanned digits inside scikit-learn as 8 x 8 grey PNG files. Raises as `get`."""
-    return get("digits", destination)
 
 
 def write(source: Source, pictures: Iterable[Picture], destination: Path, limit: int | None = None) -> Summary:

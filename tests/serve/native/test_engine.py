@@ -34,14 +34,6 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRAINSERVE_HOME", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def mars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three models with classes of their own; `digits` takes batches."""
     folder = tmp_path_factory.mktemp("mars")

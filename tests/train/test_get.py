@@ -12,7 +12,7 @@ from PIL import Image
 from support import published
 from support.command import command, environment, platform
 from trainserve.errors import DataError, EnvironmentProblem, UserError
-from trainserve.train import get_files
+from trainserve.train import download, get_files
 from trainserve.train.get import get
 from trainserve.train.get_readers import read
 from trainserve.train.get_sources import SOURCES
@@ -218,7 +218,7 @@ def test_a_broken_connection_goes_on_where_it_was(tiny, tmp_path):
 
 def test_a_body_without_end_is_given_up_and_fills_no_disk(tiny, tmp_path, monkeypatch):
     """It once was taken for a broken connection that had got on, and so tried again for ever."""
-    monkeypatch.setattr(get_files, "LARGEST", 600)
+    monkeypatch.setattr(download, "LARGEST", 600)
     with published.serving(published.imagenette()) as server:
         tiny("imagenette", server.url)
         with pytest.raises(EnvironmentProblem, match="more than 600 bytes came; removed"):

@@ -1,7 +1,7 @@
 """The files of a published data set: downloaded, or found on this machine, and in either case the very ones.
 
 Downloads lie in `$TRAINSERVE_HOME/downloads`. What was interrupted lies there as `NAME.part`; the next try goes on from
-its end, as RFC 9110 (Range) says; what has changed meanwhile is told by the digest, without which no file gets its
+its end; what has changed meanwhile is told by the digest, without which no file gets its
 name.
 """
 
@@ -12,21 +12,17 @@ import http.client
 import os
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine import locks
 from trainserve.machine.files import publish
 from trainserve.machine.usage import size_words
+from trainserve.train.download import fetch, is_network, words
 from trainserve.train.get_sources import Remote, Source
 
-SILENCE_S = 30.0  # without a byte, then the connection is given up
 TRIES = 3  # in a row without a new byte
-CHUNK = 256 * 1024
-LARGEST = 4 * 2**30  # bytes of a file; the largest of ours has 1.5 GiB
 
 Progress = Callable[[str, int, int], None]  # (file, bytes done, bytes in all or 0 where not known)
 
@@ -83,10 +79,10 @@ def download(file: Remote, folder: Path, dataset: str, progress: Progress | None
         while failures < TRIES:
             before = part.stat().st_size if part.exists() else 0
             try:
-                _fetch(file, part, progress)
+                fetch(file.url, part, lambda done, total: progress(file.name, done, total) if progress else None)
                 break
             except (OSError, http.client.HTTPException) as error:
-                if not _is_network(error):
+                if not is_network(error):
                     raise
                 failures = 0 if part.exists() and part.stat().st_size > before else failures + 1
                 if failures == TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
@@ -105,56 +101,12 @@ def download(file: Remote, folder: Path, dataset: str, progress: Progress | None
         os.close(lock)
 
 
-def _fetch(file: Remote, part: Path, progress: Progress | None) -> None:
-    """Append to `part` what is missing.
-
-    Raises OSError and HTTPException, also where the body ends too early, EnvironmentProblem where it does not end.
-    """
-    have = part.stat().st_size if part.exists() else 0
-    if urlsplit(file.url).scheme not in {"http", "https"}:
-        raise ValueError(f"{file.url}: http or https")
-    request = urllib.request.Request(file.url, headers={"User-Agent": "trainserve"})  # noqa: S310  checked above
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        answer = urllib.request.urlopen(request, timeout=SILENCE_S)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        error.close()  # it is an open answer, too
-        if error.code == 416 and have:  # nothing after what we have: all of it, or another file
-            return
-        raise
-    with answer:
-        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        start = have if goes_on else 0
-        length = answer.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdigit() else 0
-        with part.open("ab" if goes_on else "wb") as out:
-            done = start
-            while chunk := answer.read(CHUNK):
-                out.write(chunk)
-                done += len(chunk)
-                if done > LARGEST:  # of no use for a next try, which would begin where this one ended
-                    part.unlink()
-                    raise EnvironmentProblem(f"{file.url}: more than {LARGEST:,} bytes came; removed")
-                if progress is not None:
-                    progress(file.name, done, total)
-    if done < total:
-        raise http.client.IncompleteRead(b"", total - done)
-
-
-def _is_network(error: Exception) -> bool:
-    """Whether it is the network, not the disk."""
-    return isinstance(error, urllib.error.URLError | http.client.HTTPException | ConnectionError | TimeoutError)
-
-
 def _unreachable(file: Remote, dataset: str, error: Exception, part: Path) -> EnvironmentProblem:
-    reason = getattr(error, "reason", None) or error
-    words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-    code = f"HTTP {error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    code = "HTTP " if isinstance(error, urllib.error.HTTPError) else ""
     have = part.stat().st_size if part.exists() else 0
     kept = f"; {size_words(have)} of it are kept for the next try" if have else ""
     return EnvironmentProblem(
-        f"{file.url} cannot be had: {code}{words}{kept}",
+        f"{file.url} cannot be had: {code}{words(error)}{kept}",
         hint=f"get it where there is a network, then: platform data get {dataset} --from FOLDER",
     )
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -18,10 +16,9 @@ from urllib.parse import urlsplit
 from trainserve.errors import EnvironmentProblem
 from trainserve.machine.files import publish, scratch_folder, sha256_of
 from trainserve.machine.home import home
+from trainserve.train.download import fetch, is_network, words
 
-TIMEOUT_S = 30.0  # without a byte
 TELL_S = 10.0  # between two words about a download
-BLOCK = 1 << 20
 TORN = "torn-"  # set aside: never read again
 DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
@@ -94,28 +91,21 @@ def matches(file: Path, source: Published) -> bool:
 
 
 def _download(url: str, draft: Path, notice: Callable[[str], None], going_on: Callable[[], object]) -> None:
-    got, told = 0, time.monotonic()
+    told = time.monotonic()
+
+    def heard(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            going_on()
+            notice(f"weights: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else ""))
+
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, draft.open("wb") as file:  # noqa: S310  torchvision's own https address
-            total = int(answer.headers.get("Content-Length") or 0)
-            while block := answer.read(BLOCK):
-                file.write(block)
-                got += len(block)
-                if time.monotonic() - told >= TELL_S:
-                    told = time.monotonic()
-                    going_on()
-                    notice(f"weights: {got / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else ""))
-    except urllib.error.HTTPError as error:  # the server's answer, which is still open
-        error.close()
-        raise _unreachable(url, f"{error.code} {error.reason}") from error
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        raise _unreachable(url, getattr(error, "reason", None) or error) from error
-    if total and got != total:
-        raise _unreachable(url, f"the connection ended after {got:,} of {total:,} bytes")
-
-
-def _unreachable(url: str, reason: object) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"{url} could not be fetched: {reason}",
-        hint="try again; or fetch this file by other means and use --weights FILE",
-    )
+        fetch(url, draft, heard)
+    except (OSError, HTTPException) as error:
+        if not is_network(error):
+            raise
+        raise EnvironmentProblem(
+            f"{url} could not be fetched: {words(error)}",
+            hint="try again; or fetch this file by other means and use --weights FILE",
+        ) from error

@@ -1,0 +1,69 @@
+"""One file over HTTP, from where an earlier try ended, as RFC 9110 (Range) says.
+
+Whether the bytes are the right ones is its caller's to tell, by their digest; so is whether to try again.
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trainserve.errors import EnvironmentProblem
+
+SILENCE_S = 30.0  # without a byte, then the connection is given up
+CHUNK = 256 * 1024
+LARGEST = 4 * 2**30  # bytes of a file; the largest of ours has 1.5 GiB
+
+
+def fetch(url: str, part: Path, heard: Callable[[int, int], None]) -> None:
+    """Append to `part` what is missing; `heard(bytes done, bytes in all or 0 where not known)` after each chunk.
+
+    Raises OSError and HTTPException, also where the body ends too early, EnvironmentProblem where it does not end.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise ValueError(f"{url}: http or https")
+    request = urllib.request.Request(url, headers={"User-Agent": "trainserve"})  # noqa: S310  checked above
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=SILENCE_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an open answer, too
+        if error.code == 416 and have:  # nothing after what we have: all of it, or another file
+            return
+        raise
+    with answer:
+        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        start = have if goes_on else 0
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdigit() else 0
+        with part.open("ab" if goes_on else "wb") as out:
+            done = start
+            while chunk := answer.read(CHUNK):
+                out.write(chunk)
+                done += len(chunk)
+                if done > LARGEST:  # of no use for a next try, which would begin where this one ended
+                    part.unlink()
+                    raise EnvironmentProblem(f"{url}: more than {LARGEST:,} bytes came; removed")
+                heard(done, total)
+    if done < total:
+        raise http.client.IncompleteRead(b"", total - done)
+
+
+def is_network(error: Exception) -> bool:
+    """Whether it is the network, not the disk."""
+    return isinstance(error, urllib.error.URLError | http.client.HTTPException | ConnectionError | TimeoutError)
+
+
+def words(error: Exception) -> str:
+    """What the network did, for a sentence: `404 Not Found`, `Connection refused`."""
+    if isinstance(error, http.client.IncompleteRead):
+        return f"the connection ended {error.expected:,} bytes too early"
+    code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+    reason = getattr(error, "reason", None) or error
+    return code + (getattr(reason, "strerror", None) or str(reason) or type(error).__name__)

@@ -9,7 +9,7 @@ import pytest
 
 from support.server import changes, job, names_of, pod, service
 from trainserve.kube.cluster import BadRequest, Cluster, Gone
-from trainserve.kube.names import POD, PYTORCHJOB, SERVICE
+from trainserve.kube.names import POD, PYTORCHJOB, SERVICE, Kind
 
 
 async def test_a_list_is_ordered_by_name(cluster: Cluster, namespace: str) -> None:
@@ -207,3 +207,11 @@ async def test_a_watch_from_a_forgotten_version_is_gone(
     compact(cluster)
     with pytest.raises(Gone):
         await changes(cluster, POD, namespace, created["metadata"]["resourceVersion"], 1)
+
+
+async def test_a_server_says_which_kinds_it_serves(cluster: Cluster) -> None:
+    assert await cluster.serves(POD)
+    assert await cluster.serves(PYTORCHJOB)
+    assert not await cluster.serves(Kind("", "v1", "Pot", "pots"))
+    assert not await cluster.serves(Kind("kubeflow.org", "v7", "PyTorchJob", "pytorchjobs"))
+    assert not await cluster.serves(Kind("nobody.example.com", "v1", "PyTorchJob", "pytorchjobs"))

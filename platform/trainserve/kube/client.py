@@ -7,10 +7,14 @@ those of https://kubernetes.io/docs/reference/using-api/api-concepts/.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -58,6 +62,14 @@ class KubeCluster:
 
     def __init__(self, api: official.ApiClient) -> None:
         self._api = api
+
+    async def serves(self, kind: Kind) -> bool:
+        """By discovery of the kind's group and version."""
+        try:
+            found = await self._ask("GET", _path(kind, None).rpartition("/")[0])
+        except NotFound:
+            return False
+        return any(resource["name"] == kind.plural for resource in found["resources"])
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         return await self._ask("GET", _path(kind, namespace, name))

@@ -92,6 +92,10 @@ class WatchEvent:
 class Cluster(Protocol):
     """An API server. All methods raise ApiError's subclasses and return deep copies that the caller may change."""
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the server has this very version of the kind, by discovery: servers differ in what is switched on."""
+        ...
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest: ...
 
     async def list(

@@ -69,6 +69,10 @@ class MemoryCluster:
 
     # The protocol.
 
+    async def serves(self, kind: Kind) -> bool:
+        await asyncio.sleep(0)
+        return kind in self._resources
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         await asyncio.sleep(0)
         return _copy(self._find(kind, namespace, name))

@@ -80,10 +80,11 @@ class KubeCluster:
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         limit: int | None = None,
         continue_token: str = "",
     ) -> Page:
-        query = _selector(labels)
+        query = _selectors(labels, fields)
         if limit is not None:
             query["limit"] = str(limit)
         if continue_token:
@@ -101,11 +102,12 @@ class KubeCluster:
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         resource_version: str,
         timeout_s: float = 300.0,
     ) -> AsyncIterator[WatchEvent]:
         query = {
-            **_selector(labels),
+            **_selectors(labels, fields),
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -242,8 +244,9 @@ def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = 
     return "/".join([root, *(quote(part, safe="") for part in parts)])
 
 
-def _selector(labels: Mapping[str, str] | None) -> dict[str, str]:
-    return {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+def _selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:
+    selected = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: ",".join(f"{key}={value}" for key, value in by.items()) for name, by in selected.items() if by}
 
 
 def _error(status: int, body: bytes | Mapping[str, Any]) -> ApiError:

@@ -104,10 +104,14 @@ class Cluster(Protocol):
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         limit: int | None = None,
         continue_token: str = "",
     ) -> Page:
-        """Objects in `namespace` (None: all), that carry all of `labels`; at most `limit` a page."""
+        """Objects in `namespace` (None: all) that carry all of `labels` and have all of `fields`; at most `limit` a page.
+
+        A field is a path that the server selects by, such as `spec.nodeName` of a pod; another is a BadRequest.
+        """
         ...
 
     def watch(
@@ -116,6 +120,7 @@ class Cluster(Protocol):
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         resource_version: str,
         timeout_s: float = 300.0,
     ) -> AsyncIterator[WatchEvent]:

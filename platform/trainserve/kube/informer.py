@@ -64,6 +64,7 @@ class Informer:
         namespace: str | None,
         labels: Mapping[str, str] | None = None,
         *,
+        fields: Mapping[str, str] | None = None,
         indexes: Mapping[str, Index] | None = None,
         page_size: int = 500,
         watch_timeout_s: float = 300.0,
@@ -77,7 +78,7 @@ class Informer:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
-        self._labels = dict(labels or {})
+        self._selectors = {"labels": dict(labels or {}), **({"fields": dict(fields)} if fields else {})}
         self._page_size = page_size
         self._watch_timeout_s = watch_timeout_s
         self._steady_s = steady_s
@@ -118,7 +119,7 @@ class Informer:
                 async for event in self._cluster.watch(
                     self._kind,
                     self._namespace,
-                    labels=self._labels,
+                    **self._selectors,
                     resource_version=version,
                     timeout_s=self._watch_timeout_s,
                 ):
@@ -148,7 +149,7 @@ class Informer:
         token = ""
         while True:
             page = await self._cluster.list(
-                self._kind, self._namespace, labels=self._labels, limit=self._page_size, continue_token=token
+                self._kind, self._namespace, **self._selectors, limit=self._page_size, continue_token=token
             )
             found.update((_place(item), item) for item in page.items)
             token = page.continue_token

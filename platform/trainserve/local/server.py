@@ -14,7 +14,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from trainserve.kube.cluster import (
     AlreadyExists,
@@ -34,6 +34,12 @@ from trainserve.local.resources import RESOURCES, Resource
 from trainserve.local.store import Change, Key, Store, copy_json
 
 SNAPSHOT_FORMAT = 1
+
+Selector: TypeAlias = Callable[[Manifest], bool]
+
+# What field selectors may name (https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/).
+_FIELDS = ("metadata.name", "metadata.namespace")
+_FIELDS_OF_PODS = ("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "status.phase")
 
 
 class MemoryCluster:
@@ -83,6 +89,7 @@ class MemoryCluster:
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         limit: int | None = None,
         continue_token: str = "",
     ) -> Page:
@@ -90,7 +97,8 @@ class MemoryCluster:
         await asyncio.sleep(0)
         self._resource(kind)
         version, after = _decode_token(continue_token) if continue_token else (self._store.version, None)
-        found = _matching(self._store.at(version).items(), kind, namespace, labels)
+        selector = _selector(kind, labels, fields)
+        found = _matching(self._store.at(version).items(), kind, namespace, selector)
         rest = [(key, item) for key, item in found if after is None or (key.namespace, key.name) > after]
         page = rest[:limit] if limit else rest
         token = _encode_token(version, page[-1][0]) if len(page) < len(rest) else ""
@@ -102,16 +110,18 @@ class MemoryCluster:
         namespace: str | None,
         *,
         labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
         resource_version: str,
         timeout_s: float = 300.0,
     ) -> AsyncIterator[WatchEvent]:
         """From "" or "0" on: first an ADDED for each object that exists. A bookmark comes last."""
         resource = self._resource(kind)
+        selector = _selector(kind, labels, fields)
         loop = asyncio.get_running_loop()
         now = loop.time()
         deadline, bookmark_at = now + timeout_s, now + self._bookmark_s
         with self._store.subscribed() as changed:
-            position, existing = self._watch_start(kind, namespace, labels, resource_version)
+            position, existing = self._watch_start(kind, namespace, selector, resource_version)
             for item in existing:
                 yield WatchEvent("ADDED", _copy(item))
             while True:
@@ -119,7 +129,7 @@ class MemoryCluster:
                 for change in self._store.since(position):
                     position = change.version
                     if change.key.kind == kind and namespace in (None, change.key.namespace):
-                        event = _watch_event(change, labels)
+                        event = _watch_event(change, selector)
                         if event is not None:
                             yield event
                 now = loop.time()
@@ -273,11 +283,11 @@ class MemoryCluster:
         return found
 
     def _watch_start(
-        self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None, resource_version: str
+        self, kind: Kind, namespace: str | None, selector: Selector, resource_version: str
     ) -> tuple[int, Sequence[Manifest]]:
         version = self._store.version
         if resource_version in ("", "0"):
-            return version, [item for _, item in _matching(self._store.items(), kind, namespace, labels)]
+            return version, [item for _, item in _matching(self._store.items(), kind, namespace, selector)]
         if not resource_version.isascii() or not resource_version.isdigit():
             raise BadRequest(
                 f'resourceVersion: Invalid value: "{resource_version}": must be a version from this server'
@@ -356,29 +366,42 @@ def _order(key: Key) -> tuple[str, str, str, str]:
 
 
 def _matching(
-    objects: Iterable[tuple[Key, Manifest]], kind: Kind, namespace: str | None, labels: Mapping[str, str] | None
+    objects: Iterable[tuple[Key, Manifest]], kind: Kind, namespace: str | None, selector: Selector
 ) -> list[tuple[Key, Manifest]]:
     return sorted(
         (
             (key, item)
             for key, item in objects
-            if key.kind == kind and namespace in (None, key.namespace) and _selects(labels, item)
+            if key.kind == kind and namespace in (None, key.namespace) and selector(item)
         ),
         key=lambda pair: _order(pair[0]),
     )
 
 
-def _selects(labels: Mapping[str, str] | None, manifest: Manifest) -> bool:
-    carried = manifest["metadata"].get("labels", {})
-    return all(carried.get(key) == value for key, value in (labels or {}).items())
+def _selector(kind: Kind, labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> Selector:
+    for path in fields or {}:
+        if path not in (*_FIELDS, *(_FIELDS_OF_PODS if kind == POD else ())):
+            raise BadRequest(f"field label not supported: {path}")
+
+    def selects(manifest: Manifest) -> bool:
+        carried = manifest["metadata"].get("labels", {})
+        has_labels = all(carried.get(key) == value for key, value in (labels or {}).items())
+        return has_labels and all(_field(manifest, path) == value for path, value in (fields or {}).items())
+
+    return selects
 
 
-def _watch_event(change: Change, labels: Mapping[str, str] | None) -> WatchEvent | None:
-    """The change as a watcher with these labels sees it: what stops to match is deleted for him."""
+def _field(manifest: Manifest, path: str) -> str:
+    part, name = path.split(".")
+    return str(manifest.get(part, {}).get(name, ""))
+
+
+def _watch_event(change: Change, selector: Selector) -> WatchEvent | None:
+    """The change as a watcher with this selector sees it: what stops to match is deleted for him."""
     before, after = change.before, change.after
-    if after is not None and _selects(labels, after):
-        return WatchEvent("MODIFIED" if before is not None and _selects(labels, before) else "ADDED", _copy(after))
-    if before is None or not _selects(labels, before):
+    if after is not None and selector(after):
+        return WatchEvent("MODIFIED" if before is not None and selector(before) else "ADDED", _copy(after))
+    if before is None or not selector(before):
         return None
     last = _copy(before)
     last["metadata"]["resourceVersion"] = str(change.version)

@@ -108,7 +108,7 @@ class Cluster(Protocol):
         limit: int | None = None,
         continue_token: str = "",
     ) -> Page:
-        """Objects in `namespace` (None: all) that carry all of `labels` and have all of `fields`; at most `limit` a page.
+        """Objects in `namespace` (None: all) that have all of `labels` and `fields`; at most `limit` a page.
 
         A field is a path that the server selects by, such as `spec.nodeName` of a pod; another is a BadRequest.
         """

@@ -36,13 +36,15 @@ fmt: $(READY)  ## format the code
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-generate: $(READY)  ## what is generated from the types: the lock file and docs/reference
+generate: $(READY)  ## what is generated from the types: the lock file, docs/reference, manifests/base
 	@.ci/lock
 	@$(PY) -m trainserve.cli.reference docs/reference
+	@$(PY) -m trainserve.cli.manifests manifests/base
 
-verify: $(READY)  ## regenerate docs/reference and fail if anything differs from what is committed
+verify: $(READY)  ## regenerate docs/reference and manifests/base, and fail if anything differs from what is committed
 	@$(PY) -m trainserve.cli.reference docs/reference
-	@git diff --exit-code -- docs/reference
+	@$(PY) -m trainserve.cli.manifests manifests/base
+	@git diff --exit-code -- docs/reference manifests/base
 
 bench: $(READY)  ## speed, as ratios measured side by side in one run
 	@$(PY) tests/benchmarks/bench.py

@@ -27,6 +27,23 @@ PYTORCHJOB = Kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
 POD = Kind("", "v1", "Pod", "pods")
 SERVICE = Kind("", "v1", "Service", "services")
 EVENT = Kind("", "v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+NODE = Kind("", "v1", "Node", "nodes")
+POD_GROUP = Kind("scheduling.k8s.io", "v1beta1", "PodGroup", "podgroups")
+VOLCANO_POD_GROUP = Kind("scheduling.volcano.sh", "v1beta1", "PodGroup", "podgroups")
+SCHEDULER_PLUGINS_POD_GROUP = Kind("scheduling.x-k8s.io", "v1alpha1", "PodGroup", "podgroups")
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
+DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+VALIDATING_WEBHOOKS = Kind(
+    "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
+)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
+SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
+ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE = Kind("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles")
+CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings")
 
 # Labels of Kubeflow's Training Operator v1: its SDK and Kueue select by them.
 LABEL_OPERATOR_NAME = "training.kubeflow.org/operator-name"
@@ -35,6 +52,21 @@ LABEL_REPLICA_TYPE = "training.kubeflow.org/replica-type"
 LABEL_REPLICA_INDEX = "training.kubeflow.org/replica-index"
 LABEL_JOB_ROLE = "training.kubeflow.org/job-role"
 OPERATOR_NAME = "pytorchjob-controller"
+
+# Of everything that is installed: whose it is (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/).
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_PART_OF = "app.kubernetes.io/part-of"
+PART_OF = "trainserve"
+OPERATOR_NAMESPACE = "trainserve-system"  # where the controller is installed
+OPERATOR_ACCOUNT = "trainserve-operator"  # its ServiceAccount, and what its roles are called
+OPERATOR_LEASE = "trainserve-operator"  # who holds it is the one controller that works
+LABEL_AGGREGATE_TO = "rbac.authorization.k8s.io/aggregate-to-{role}"  # view, edit, admin: Kubernetes' own roles
+
+# Kubeflow's Training Operator v1, as its manifests install it.
+KUBEFLOW_DEPLOYMENT = "training-operator"
+KUBEFLOW_WEBHOOKS = "validator.training-operator.kubeflow.org"  # its ValidatingWebhookConfiguration
+KUBEFLOW_WEBHOOK = "validator.pytorchjob.training-operator.kubeflow.org"  # the one in it for our kind
+ANNOTATION_CONTROLLER_GEN = "controller-gen.kubebuilder.io/version"  # on CRDs that were made of Go types
 
 # Ours.
 LABEL_GENERATION = "trainserve.dev/generation"  # which gang a pod belongs to, from status.generation
@@ -60,6 +92,10 @@ INIT_CONTAINER = "init-pytorch"
 VOLUME_SHM = "trainserve-shm"
 PORT_NAME = "pytorchjob-port"
 PORT = 23456
+PROGRESS_PORT_NAME = "progress"  # of a container that answers GET /progress and GET /metrics
+PROGRESS_PORT = 9464
+PROGRESS_PATH = "/progress"
+METRICS_PATH = "/metrics"
 
 # Env that the PyTorchJob API defines.
 ENV_MASTER_ADDR = "MASTER_ADDR"
@@ -95,7 +131,10 @@ ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; 
 ENV_LIFELINE_FD = "TRAINSERVE_LIFELINE_FD"  # read end of a pipe; its end of file means: the supervisor is gone, die
 ENV_HOST_NODES = "TRAINSERVE_HOST_NODES"  # set by the local kubelet: nodes of the job that share this machine's cores
 ENV_HEARTBEAT = "TRAINSERVE_HEARTBEAT"  # of a rank, set by its agent: the file that its sign of life is in
+ENV_PROGRESS_ADDRESS = "TRAINSERVE_PROGRESS_ADDRESS"  # "<host>:<port>" where rank 0 answers; no host: all addresses
 ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
+
+ENV_OPERATOR_PREFIX = "PLATFORM_OPERATOR_"  # of what `platform operator run` takes from its environment
 
 ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it
 
@@ -117,8 +156,9 @@ SUCCEEDED = "Succeeded"
 FAILED = "Failed"
 SUSPENDED = "Suspended"
 
-# States of a run on this machine beside the conditions.
-PENDING = "Pending"  # the supervisor has not created the job yet
+PENDING = "Pending"  # ours: pods are refused or cannot be placed; of a run: its supervisor has not created the job yet
+
+# A state of a run on this machine beside the conditions.
 INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
 
 REASON_CREATED = "PyTorchJobCreated"
@@ -131,6 +171,7 @@ REASON_RESUMED = "PyTorchJobResumed"
 REASON_BACKOFF_LIMIT = "BackoffLimitExceeded"
 REASON_DEADLINE = "DeadlineExceeded"
 
+REASON_QUOTA = "QuotaExceeded"
 REASON_SCALED = "PyTorchJobScaled"
 REASON_INVALID = "PyTorchJobInvalid"
 REASON_NOT_SUPPORTED = "NotSupported"

@@ -8,7 +8,28 @@ import pytest
 
 from support.scenario import NAMESPACE, Scenario, pytorchjob
 from trainserve.kube import names
-from trainserve.kube.cluster import Conflict, Forbidden, Manifest
+from trainserve.kube.cluster import ApiError, Conflict, Forbidden, Manifest
+
+
+class Quota:
+    """A server that refuses pods while it is `full`."""
+
+    error: ApiError = Forbidden("exceeded quota: gpus")
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.full = True
+        self.refused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cluster, name)
+
+    async def create(self, kind: names.Kind, namespace: str, manifest: Manifest) -> Manifest:
+        if kind == names.POD and self.full:
+            self.refused += 1
+            raise self.error
+        created: Manifest = await self.cluster.create(kind, namespace, manifest)
+        return created
 
 
 def _running(**how: Any) -> Scenario:
@@ -82,34 +103,78 @@ def test_a_status_written_by_somebody_in_between_is_a_conflict_and_no_overwrite(
 
 
 def test_a_refusal_is_told_and_tried_again() -> None:
-    class Quota:
-        def __init__(self, cluster: Any) -> None:
-            self.cluster = cluster
-            self.full = True
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.cluster, name)
-
-        async def create(self, kind: names.Kind, namespace: str, manifest: Manifest) -> Manifest:
-            if kind == names.POD and self.full:
-                raise Forbidden("exceeded quota: gpus")
-            created: Manifest = await self.cluster.create(kind, namespace, manifest)
-            return created
-
     with Scenario(pytorchjob()) as scenario:
         quota = Quota(scenario.cluster)
-        scenario.controller_restarts(quota)  # type: ignore[arg-type]
-        for _ in range(3):
-            scenario.now += 10
-            scenario.look()
-            with pytest.raises(Forbidden):
-                scenario.sync()
+        scenario.controller_restarts(quota)
+        scenario.settle()
+        assert scenario.state() == "Pending"
+        assert scenario.reason() == "QuotaExceeded"
+        assert scenario.message() == "Error creating pod flowers-master-0: exceeded quota: gpus"
+        assert scenario.again_s == 2.0
+        writes = scenario.version()
+        for wait_s in (2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0):
+            assert scenario.again_s == wait_s
+            scenario.wait(1)  # too early, and not asked
+            scenario.wait(wait_s - 1)
+        assert quota.refused == 8
+        assert scenario.version() == writes  # the same fact is not written again
         (told,) = scenario.events("FailedCreatePod")
-        assert told["message"] == "Error creating pod flowers-master-0: exceeded quota: gpus"
-        assert told["count"] == 3  # one fact, told three times
+        assert told["message"] == scenario.message()
+        assert told["count"] == 1
+        quota.full = False
+        scenario.wait(60)
+        assert len(scenario.pods()) == 3
+        assert scenario.conditions() == [("Created", "True")]
+
+
+def test_a_job_that_was_changed_after_a_refusal_is_tried_at_once() -> None:
+    with Scenario(pytorchjob()) as scenario:
+        quota = Quota(scenario.cluster)
+        scenario.controller_restarts(quota)
+        scenario.settle()
         quota.full = False
         scenario.settle()
-        assert len(scenario.pods()) == 3
+        assert scenario.pods() == {}
+        scenario.patch_job({"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 1}}}})
+        scenario.settle()
+        assert set(scenario.pods()) == {"master-0", "worker-0"}
+
+
+def test_a_server_in_trouble_is_no_refusal() -> None:
+    class Busy(Quota):
+        error = ApiError("slow down", status=429, reason="TooManyRequests")
+
+    with Scenario(pytorchjob()) as scenario:
+        scenario.controller_restarts(Busy(scenario.cluster))
+        scenario.look()
+        with pytest.raises(ApiError, match="slow down"):
+            scenario.sync()
+        assert scenario.conditions() == [("Created", "True")]
+
+
+def test_what_one_pass_created_is_one_event_a_kind() -> None:
+    with Scenario(pytorchjob(workers=9)) as scenario:
+        scenario.settle()
+        (pods,) = scenario.events("SuccessfulCreatePod")
+        assert pods["message"].startswith("Created 10 pods: flowers-master-0, flowers-worker-0, ")
+        assert pods["message"].endswith(", ..., flowers-worker-8")
+        (services,) = scenario.events("SuccessfulCreateService")
+        assert services["count"] == 1
+
+
+def test_a_written_status_is_told_with_the_one_before() -> None:
+    told: list[tuple[list[str], list[str]]] = []
+
+    def types(status: Manifest) -> list[str]:
+        return [condition["type"] for condition in status.get("conditions") or []]
+
+    with Scenario(pytorchjob()) as scenario:
+        scenario.status_written = lambda job, before, after: told.append((types(before), types(after)))
+        scenario.controller_restarts()
+        scenario.settle()
+        scenario.start_pods()
+        assert told[0] == ([], ["Created"])
+        assert told[-1] == (["Created"], ["Created", "Running"])
 
 
 def test_a_job_that_is_gone_needs_nothing() -> None:

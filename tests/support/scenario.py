@@ -12,7 +12,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Manifest, NotFound
 from trainserve.kube.informer import by_owner_uid
 from trainserve.local.server import MemoryCluster
-from trainserve.operator.sync import Caches, Syncer
+from trainserve.operator.sync import Caches, StatusWritten, Syncer
 
 T = TypeVar("T")
 NAMESPACE = "team"
@@ -63,6 +63,7 @@ class Scenario:
         self.kubelet = Kubelet(self.cluster, NAMESPACE, lambda: self.now)
         self.name: str = job["metadata"]["name"]
         self.progress = progress
+        self.status_written: StatusWritten | None = None
         self.again_s: float | None = None
         self.controller_restarts()
         try:
@@ -88,7 +89,13 @@ class Scenario:
             pods=lambda uid: [pod for pod in self._seen["pods"] if uid in by_owner_uid(pod)],
             services=lambda uid: [service for service in self._seen["services"] if uid in by_owner_uid(service)],
         )
-        self.syncer = Syncer(cluster or self.cluster, caches, clock=lambda: self.now, progress_source=self.progress)
+        self.syncer = Syncer(
+            cluster or self.cluster,
+            caches,
+            clock=lambda: self.now,
+            progress_source=self.progress,
+            status_written=self.status_written,
+        )
 
     def look(self, *parts: str) -> None:
         """The caches catch up: all, or only those named; the rest stays stale."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+from collections.abc import Sequence
 
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
@@ -11,6 +13,8 @@ from trainserve.kube.moments import rfc3339
 from trainserve.operator.pytorchjob.decision import Event
 
 log = logging.getLogger(__name__)
+
+MOST_NAMES = 8  # of objects in one message
 
 
 def event_manifest(job: Manifest, event: Event, now: float) -> Manifest:
@@ -38,6 +42,17 @@ def event_manifest(job: Manifest, event: Event, now: float) -> Manifest:
         "count": 1,
         "source": {"component": names.EVENT_COMPONENT},
     }
+
+
+def of_created(manifests: Sequence[Manifest]) -> list[Event]:
+    """One Event a kind for what one pass created, where upstream writes one an object."""
+    told = []
+    for kind, same in itertools.groupby(manifests, key=lambda manifest: str(manifest["kind"])):
+        created = [manifest["metadata"]["name"] for manifest in same]
+        some = created if len(created) <= MOST_NAMES else [*created[: MOST_NAMES - 1], "...", created[-1]]
+        what = f"{kind.lower()}:" if len(created) == 1 else f"{len(created)} {kind.lower()}s:"
+        told.append(Event("Normal", f"{names.REASON_SUCCESSFUL_CREATE}{kind}", f"Created {what} {', '.join(some)}"))
+    return told
 
 
 async def tell(cluster: Cluster, job: Manifest, event: Event, now: float) -> None:

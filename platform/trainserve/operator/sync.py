@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 from trainserve.kube import names
 from trainserve.kube.cluster import (
-    AlreadyExists,
     ApiError,
     BadRequest,
     Cluster,
@@ -25,19 +24,19 @@ from trainserve.kube.cluster import (
     NotFound,
 )
 from trainserve.operator import events
-from trainserve.operator.pytorchjob import conditions, invalid
+from trainserve.operator.creating import create_all
+from trainserve.operator.pytorchjob import conditions, invalid, refused
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Create, Decision, Delete, Event, Stop
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S, Draft
 from trainserve.operator.pytorchjob.observed import observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
+from trainserve.operator.refusals import Key, Refusals
 from trainserve.operator.status_patch import difference
 
 log = logging.getLogger(__name__)
 
-Key: TypeAlias = tuple[str, str]  # namespace, name
 ProgressSource: TypeAlias = Callable[[Manifest], Manifest | None]
-
-LEFTOVER_RETRY_S = 1.0  # a job of the same name was deleted just now, and its children are being collected
+StatusWritten: TypeAlias = Callable[[Manifest, Manifest, Manifest], None]  # the job, its status before and after
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Syncer:
     """`await sync(key)` brings one job a step further; safe to repeat, to miss and to interrupt.
 
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
+    `status_written` is told of every status that was written.
     """
 
     def __init__(
@@ -62,26 +62,28 @@ class Syncer:
         *,
         clock: Callable[[], float] = time.time,
         progress_source: ProgressSource | None = None,
+        status_written: StatusWritten | None = None,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._clock = clock
         self._progress_source = progress_source
+        self._status_written = status_written
+        self._refusals = Refusals()
         self._written: dict[Key, Manifest] = {}  # jobs as our last status write left them, until the cache has them
 
     async def sync(self, key: Key) -> float | None:
         """Returns in how many seconds to look again without being told. Raises ApiError, to be tried again."""
         job = self._read(key)
         if job is None:
+            self._refusals.forget(key)
             return None
         uid = job["metadata"]["uid"]
         progress = self._progress(job)
         observed = observe(job, self._caches.pods(uid), self._caches.services(uid), progress)
         decision = reconcile(job, observed, self._clock())
         again_s = await self._apply(key, job, decision)
-        if progress is not None:
-            again_s = min(PROGRESS_EVERY_S, PROGRESS_EVERY_S if again_s is None else again_s)
-        return again_s
+        return again_s if progress is None else _sooner(again_s, PROGRESS_EVERY_S)
 
     def _read(self, key: Key) -> Manifest | None:
         """The job from the cache, or as we wrote it where the cache has not caught up with that."""
@@ -110,17 +112,9 @@ class Syncer:
             await self._delete(job, delete)
         for stop in decision.stops:
             await self._stop(job, stop)
-        again_s = decision.requeue_after_s
-        for create in decision.creates:
-            try:
-                later_s = await self._create(job, create)
-            except (BadRequest, Invalid) as error:
-                # The template cannot be made a pod, now or later: that is the job's mistake, so the job fails.
-                problem = f"{create.kind} {create.manifest['metadata']['name']}: {error.message}"
-                return await self._apply(key, job, invalid.fail(Draft(job, self._clock()), problem))
-            if later_s is not None:
-                again_s = later_s if again_s is None else min(again_s, later_s)
-        return again_s
+        if not decision.creates:
+            return decision.requeue_after_s
+        return _sooner(decision.requeue_after_s, await self._create(key, job, decision.creates))
 
     async def _write_status(self, key: Key, job: Manifest, status: Manifest) -> Manifest:
         metadata = job["metadata"]
@@ -130,6 +124,8 @@ class Syncer:
         }
         written = await self._cluster.patch(names.PYTORCHJOB, *key, patch, subresource="status")
         self._written[key] = written
+        if self._status_written is not None:
+            self._status_written(written, job.get("status") or {}, written.get("status") or {})
         return written
 
     async def _delete(self, job: Manifest, delete: Delete) -> None:
@@ -156,47 +152,35 @@ class Syncer:
         message = f"Stopped pod: {stop.name}; it stays for its logs"
         await self._tell(job, "Normal", f"{names.REASON_STOPPED}{names.POD}", message)
 
-    async def _create(self, job: Manifest, create: Create) -> float | None:
-        """Returns in how many seconds to try again where the name is not free yet."""
-        name = create.manifest["metadata"]["name"]
-        try:
-            await self._cluster.create(create.kind, job["metadata"]["namespace"], create.manifest)
-        except AlreadyExists:
-            return await self._adopt(job, create)
-        except ApiError as error:
-            message = f"Error creating {create.kind.kind.lower()} {name}: {error.message}"
-            await self._tell(job, "Warning", f"{names.REASON_FAILED_CREATE}{create.kind}", message)
-            raise
-        message = f"Created {create.kind.kind.lower()}: {name}"
-        await self._tell(job, "Normal", f"{names.REASON_SUCCESSFUL_CREATE}{create.kind}", message)
-        return None
-
-    async def _adopt(self, job: Manifest, create: Create) -> float | None:
-        """Something has the name already: our own from a moment ago, one that is going, or somebody else's."""
-        name = create.manifest["metadata"]["name"]
-        try:
-            there = await self._cluster.get(create.kind, job["metadata"]["namespace"], name)
-        except NotFound:
-            return 0.0
-        owner: Manifest = next(
-            (owner for owner in there["metadata"].get("ownerReferences") or [] if owner.get("controller")), {}
-        )
-        if owner.get("uid") == job["metadata"]["uid"]:
-            wanted = create.manifest["metadata"]["labels"].get(names.LABEL_GENERATION)
-            return None if there["metadata"]["labels"].get(names.LABEL_GENERATION) == wanted else LEFTOVER_RETRY_S
-        predecessor = owner.get("kind") == names.PYTORCHJOB.kind and owner.get("name") == job["metadata"]["name"]
-        if predecessor or "deletionTimestamp" in there["metadata"]:
-            return LEFTOVER_RETRY_S
-        message = (
-            f"Error creating {create.kind.kind.lower()} {name}: there is one of this name that does not belong to this "
-            "job. hint: delete it, or give the job another name"
-        )
-        await self._tell(job, "Warning", f"{names.REASON_FAILED_CREATE}{create.kind}", message)
-        raise AlreadyExists(message)
+    async def _create(self, key: Key, job: Manifest, creates: Sequence[Create]) -> float | None:
+        """Returns in how many seconds to try again, where not everything could be created."""
+        wait_s = self._refusals.wait_s(key, job, self._clock())
+        if wait_s > 0:
+            return wait_s
+        done = await create_all(self._cluster, job, creates)
+        for event in events.of_created(done.manifests):
+            await events.tell(self._cluster, job, event, self._clock())
+        if done.failed is None:
+            self._refusals.forget(key)
+            return done.again_s
+        create, error = done.failed
+        if isinstance(error, (BadRequest, Invalid)):
+            # The template cannot be made a pod, now or later: that is the job's mistake, so the job fails.
+            problem = f"{create.kind} {create.manifest['metadata']['name']}: {error.message}"
+            return await self._apply(key, job, invalid.fail(Draft(job, self._clock()), problem))
+        if not refused.is_refusal(error):
+            raise error
+        again_s = self._refusals.record(key, job, self._clock())
+        decision = refused.told(Draft(job, self._clock()), create, error)
+        return _sooner(again_s, await self._apply(key, job, decision))
 
     async def _tell(self, job: Manifest, kind: str, reason: str, message: str) -> None:
         event = Event("Warning" if kind == "Warning" else "Normal", reason, message)
         await events.tell(self._cluster, job, event, self._clock())
+
+
+def _sooner(first_s: float | None, second_s: float | None) -> float | None:
+    return min((wait_s for wait_s in (first_s, second_s) if wait_s is not None), default=None)
 
 
 def _is_behind(cached: Manifest, written: Manifest) -> bool:

@@ -32,6 +32,7 @@ DEFAULT_NPROC_PER_NODE = "auto"
 MAX_LABEL = 63  # letters of a DNS label and of a label's value
 MAX_CONTAINERS = 32
 _INT32_MAX = 2**31 - 1
+_LARGEST = 10**15  # of a number that a pod tells: JSON readers that know only doubles read it exactly
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NPROC = re.compile(r"auto|cpu|gpu|[1-9][0-9]{0,8}")
 
@@ -124,7 +125,7 @@ class PyTorchJobSpec(Api):
 class Condition(Api):
     """One condition; their order is that of their last appearance, and the last one is the job's state."""
 
-    type: Literal["Created", "Running", "Restarting", "Succeeded", "Failed", "Suspended"]
+    type: Literal["Created", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Suspended"]
     status: Literal["True", "False", "Unknown"]
     reason: str = ""
     message: str = ""
@@ -143,15 +144,18 @@ class ReplicaStatus(Api):
 
 
 class Progress(Api):
-    """How far training is: from rank 0's events."""
+    """How far training is: from rank 0's events. A pod may say anything, so every value has bounds."""
 
-    epoch: int | None = Field(None, ge=0)
-    step: int | None = Field(None, ge=0)
-    loss: float | None = None
-    top1: float | None = Field(None, ge=0, le=1)
-    images_per_second: float | None = Field(None, ge=0)
-    eta_seconds: float | None = Field(None, ge=0)
-    checkpoint_step: int | None = Field(None, ge=0, description="Where a restart goes on.")
+    epoch: int | None = Field(None, ge=0, le=_INT32_MAX, description="The present epoch, from 1.")
+    epochs: int | None = Field(None, ge=0, le=_INT32_MAX, description="Epochs in all.")
+    step: int | None = Field(None, ge=0, le=_LARGEST, description="Optimizer steps done, over all epochs.")
+    steps: int | None = Field(None, ge=0, le=_LARGEST, description="Steps in all.")
+    loss: float | None = Field(None, ge=-_LARGEST, le=_LARGEST, description="Of the newest training step told.")
+    top1: float | None = Field(None, ge=0, le=1, description="Of the newest validation.")
+    images_per_second: float | None = Field(None, ge=0, le=_LARGEST, description="Of training, over the whole job.")
+    eta_seconds: float | None = Field(None, ge=0, le=_LARGEST, description="Until the end of training, in s.")
+    checkpoint_step: int | None = Field(None, ge=0, le=_LARGEST, description="Where a restart goes on.")
+    stalled: bool | None = Field(None, description="No step for half the time after which the pod is ended for it.")
 
 
 class GangEnd(Api):

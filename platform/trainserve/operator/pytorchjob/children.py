@@ -10,7 +10,7 @@ from trainserve.kube import names, replicas
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.pods import replica_pod
 from trainserve.kube.services import replica_service
-from trainserve.operator.pytorchjob import pacing
+from trainserve.operator.pytorchjob import conditions, pacing
 from trainserve.operator.pytorchjob.decision import Create, Delete
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed, Pod
@@ -56,6 +56,7 @@ def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
         ]
         if there.issuperset(wanted):
             draft.status["assembled"] = generation
+            conditions.remove(draft.status, names.PENDING)  # nothing was refused any more
     return Changes(deletes, creates)
 
 

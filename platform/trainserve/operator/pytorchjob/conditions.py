@@ -6,8 +6,15 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import rfc3339
 
-# One of these takes the other out of the list: they are two words for one place.
-_EXCLUDES = {names.RUNNING: names.RESTARTING, names.RESTARTING: names.RUNNING}
+# Running and Restarting take each other out of the list: they are two words for one place. Pending waits for pods to be
+# created or placed: it leaves the list when that is over, so that the last condition is the job's state.
+_EXCLUDES: dict[str, tuple[str, ...]] = {
+    names.RUNNING: (names.RESTARTING, names.PENDING),
+    names.RESTARTING: (names.RUNNING, names.PENDING),
+    names.SUSPENDED: (names.PENDING,),
+    names.SUCCEEDED: (names.PENDING,),
+    names.FAILED: (names.PENDING,),
+}
 # What is over when one of these comes: it stays listed, as False.
 _ENDS = (names.SUCCEEDED, names.FAILED, names.SUSPENDED)
 _ENDED = (names.RUNNING, names.RESTARTING)
@@ -56,12 +63,18 @@ def set_condition(
         "lastUpdateTime": moment,
         "lastTransitionTime": old["lastTransitionTime"] if old is not None and old["status"] == value else moment,
     }
-    gone = {condition_type} | ({_EXCLUDES[condition_type]} if condition_type in _EXCLUDES else set())
+    gone = {condition_type, *_EXCLUDES.get(condition_type, ())}
     conditions[:] = [condition for condition in conditions if condition["type"] not in gone]
     if condition_type in _ENDS and value == "True":
         end_running(status, reason, message, now)
     conditions.append(new)
     return True
+
+
+def remove(status: Manifest, condition_type: str) -> None:
+    """Take a condition out of the list, where it stands there."""
+    if is_listed(status, condition_type):
+        status["conditions"] = [each for each in status["conditions"] if each["type"] != condition_type]
 
 
 def end_running(status: Manifest, reason: str, message: str, now: float) -> None:

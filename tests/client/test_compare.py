@@ -123,6 +123,17 @@ def test_the_same_pictures_asked_now(home: Path, packed: Path, tmp_path: Path) -
     assert item.paired.common == 6
 
 
+def test_answers_that_were_no_numbers_are_wrong(home: Path, packed: Path) -> None:
+    run("calm", packed, ["1", "10", "2", "2"])
+    rows = (run("wild", packed, ["1", "10", "2", "2"]).output / "predictions.jsonl").read_text().splitlines()
+    rows[1] = rows[1].replace("0.5", "NaN")  # as a diverged network's line is written
+    (rundir.open_run("wild").output / "predictions.jsonl").write_text("\n".join(rows))
+    (item,) = compare(["calm", "wild"], Listener()).pairs
+    assert item.paired is not None
+    assert (item.paired.a_unanswered, item.paired.b_unanswered, item.paired.only_a_right) == (0, 1, 1)
+    assert item.paired.flips[0].b is None
+
+
 def test_wrong_words(home: Path, packed: Path) -> None:
     run("calm", packed, ["1", "10", "2", "2"])
     with pytest.raises(UserError, match="needs two"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainserve.errors import UserError
-from trainserve.evaluate.evaluation import Evaluation
+from trainserve.evaluate.evaluation import NOTHING, Evaluation
 from trainserve.evaluate.measures import ConfusedPair, calibration, expected_calibration_error, measure, rank_of
+from trainserve.evaluate.results import document
 from trainserve.train.metrics import Sums
 
 
@@ -84,9 +86,37 @@ def test_a_probability_of_zero_has_a_loss() -> None:
     assert measure(evaluation([1], [[1.0, 0.0]])).loss == pytest.approx(87.3365, abs=1e-3)
 
 
-def test_an_answer_that_is_no_number_is_refused_with_the_picture() -> None:
-    with pytest.raises(UserError, match=r"its answer to 1\.png is no number \(NaN\), as to 1 of 2 pictures"):
-        measure(evaluation([0, 1], [[1, 0], [float("nan"), 0]]))
+NAN = float("nan")
+
+
+def test_an_answer_that_is_no_number_is_wrong_and_counted() -> None:
+    """Also where NaN stands in the place of the right class, and in every column."""
+    answers = evaluation([0, 0, 1, 1], [[1, 0], [NAN, 0], [NAN, NAN], [0.75, 0.25]], ("cat", "dog"))
+    assert answers.predicted.tolist() == [0, NOTHING, NOTHING, 0]
+    assert [answers.predicted_name(index) for index in (1, 3)] == [None, "cat"]
+    said = answers.unanswered()
+    assert said is not None
+    assert said.startswith("2 of 4 answers are no number (NaN), such as that to 1.png, and count as wrong")
+    found = measure(answers)
+    assert (found.unanswered, found.top1, found.top5) == (2, 0.25, 0.5)
+    assert found.confusion.tolist() == [[1, 0], [1, 0]]
+    assert [(item.recall, item.support, item.predicted) for item in found.classes] == [(0.5, 2, 2), (0, 2, 0)]
+    assert found.confused == (ConfusedPair("dog", "cat", 1, 0.5),)  # of its two pictures
+    assert found.worst == (3,)
+    assert found.loss == pytest.approx((0 + 2 * 87.3365 - np.log(0.25)) / 4, abs=1e-3)
+    assert found.ece == pytest.approx(0.75 / 2)  # of the two answers, one is right with 1 and one wrong with 0.75
+    json.dumps(document(answers, found, whole=True), allow_nan=False)
+
+
+def test_a_network_that_answers_nothing_but_nan_has_measures() -> None:
+    answers = evaluation([0, 1, 2], np.full((3, 3), NAN))
+    found = measure(answers)
+    assert (found.unanswered, found.top1, found.top5, found.ece, found.worst) == (3, 0, 0, 1, ())
+    assert found.confusion.tolist() == [[0, 0, 0]] * 3
+    json.dumps(document(answers, found, whole=True), allow_nan=False)
+    assert measure(evaluation([0], [[NAN]])).confusion.tolist() == [[0]]
+    assert measure(evaluation([0], [[1.0]])).unanswered == 0
+    assert evaluation([0], [[1.0]]).unanswered() is None
 
 
 def test_without_a_picture_there_is_nothing_to_measure() -> None:

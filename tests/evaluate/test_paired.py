@@ -32,6 +32,16 @@ def test_mcnemar_by_hand(only_a: int, only_b: int, p: float) -> None:
     assert mcnemar(only_a, only_b) == pytest.approx(p)
 
 
+def test_an_answer_that_was_no_number_is_wrong_and_counted() -> None:
+    a = {"1": Answered("x", "x"), "2": Answered("x", None), "3": Answered("y", None)}
+    b = {"1": Answered("x", None), "2": Answered("x", "x"), "3": Answered("y", None)}
+    found = pair(a, b)
+    assert found is not None
+    assert (found.a_unanswered, found.b_unanswered) == (2, 2)
+    assert (found.only_a_right, found.only_b_right, found.both_wrong) == (1, 1, 1)
+    assert found.flips == (Flip("1", "x", "x", None), Flip("2", "x", None, "x"))
+
+
 def test_two_models_on_three_common_pictures() -> None:
     a = {"1": Answered("x", "x"), "2": Answered("x", "y"), "3": Answered("y", "y"), "4": Answered("y", "y")}
     b = {"1": Answered("x", "y"), "2": Answered("x", "z"), "3": Answered("y", "y"), "5": Answered("y", "y")}

@@ -191,6 +191,26 @@ def test_answers_that_cannot_be_read_are_asked_for_again(own: Path, made: tuple[
     assert len(found.evaluation.pictures) == 6
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_answers_that_are_no_numbers_are_told_and_the_rest_is_shown(
+    own: Path, made: tuple[Path, Path], share: float
+) -> None:
+    path = own / "output" / "predictions.jsonl"
+    rows = path.read_text().splitlines()
+    count = int(share * len(rows))
+    path.write_text("\n".join([row.replace("0.75", "NaN") for row in rows[:count]] + rows[count:]))
+    found = gather(facts(own, made[1]))
+    assert found.missing[0].startswith(f"{count} of 6 answers are no number (NaN), such as that to 1/")
+    assert found.measures is not None
+    assert found.measures.unanswered == count
+    assert found.first_layer is not None
+    text = page([found], NOW)
+    assert "it has diverged" in text
+    assert "Not one mistake" not in text
+    assert "nan" not in re.sub(r"data:[^\"]*", "", text).lower().replace("(nan)", "")
+    json.dumps(numbers([found]), allow_nan=False)
+
+
 def test_a_damaged_bundle_is_told(own: Path, made: tuple[Path, Path]) -> None:
     (own / "output" / "bundle" / "weights.safetensors").write_bytes(b"torn")
     found = gather(facts(own, made[1]))

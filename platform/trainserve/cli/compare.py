@@ -127,6 +127,10 @@ def _pair(item: Pair, head: str) -> str:
     lines = [f"A and {head} on {paired.common} pictures: right {percent(paired.a)} and {percent(paired.b)}"]
     if paired.only_in_a or paired.only_in_b:
         lines.append(f"not compared, for only one was asked: {paired.only_in_a} of A, {paired.only_in_b} of {head}")
+    if paired.a_unanswered or paired.b_unanswered:
+        lines.append(
+            f"no number (NaN), and so wrong: {paired.a_unanswered} answers of A, {paired.b_unanswered} of {head}"
+        )
     differ = paired.only_a_right + paired.only_b_right
     lines.append(f"only A is right on {paired.only_a_right}, only {head} on {paired.only_b_right}; p = {_p(paired.p)}")
     if not differ:
@@ -148,7 +152,10 @@ def _pair(item: Pair, head: str) -> str:
         rows = [
             {
                 "picture": shorten(flip.picture, 32),
-                **{key: shorten(name, 14) for key, name in (("class", flip.right), ("A", flip.a), (head, flip.b))},
+                **{
+                    key: shorten(name or "no number", 14)
+                    for key, name in (("class", flip.right), ("A", flip.a), (head, flip.b))
+                },
             }
             for flip in paired.flips[:PICTURES]
         ]

@@ -73,6 +73,9 @@ def evaluate_command(
     if save is not None:
         write_json(save, document(found, measures, whole=True))
     emit(fmt, document(found, measures), table=lambda: _table(measures))
+    unanswered = found.unanswered()
+    if unanswered is not None:
+        say(f"warning: {unanswered}")
     for picture, reason in found.skipped[:ROWS]:
         say(f"left out: {picture}: {reason}")
     if found.skipped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -162,11 +163,16 @@ def _answers(path: Path) -> dict[str, Answered] | None:
     """By picture, of a predictions.jsonl; None where there is none. Raises UserError for something else."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {row["picture"]: Answered(row["class"], row["predicted"]) for row in rows}
+        return {row["picture"]: Answered(row["class"], _predicted(row)) for row in rows}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}", hint="resume the run: it writes the file again") from None
+
+
+def _predicted(row: Mapping[str, Any]) -> str | None:
+    """The class of a line of predictions.jsonl; None where its probability is no number: then no class was chosen."""
+    return str(row["predicted"]) if math.isfinite(row.get("probability", 1.0)) else None
 
 
 def _asked(
@@ -184,9 +190,10 @@ def _asked(
 
     listener.notice(f"asking {one.name}")
     found = evaluate(model, data, listener, split=split, skip_bad=skip_bad, ignore_unknown=ignore_unknown)
-    names = found.classes
-    rows = zip(found.pictures, found.labels.tolist(), found.predicted.tolist(), strict=True)
-    answers = {picture: Answered(names[label], names[predicted]) for picture, label, predicted in rows}
+    answers = {
+        picture: Answered(found.classes[found.labels[index]], found.predicted_name(index))
+        for index, picture in enumerate(found.pictures)
+    }
     return replace(one, answers=answers, where=frozenset({str(data.absolute())}))
 
 

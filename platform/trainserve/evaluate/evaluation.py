@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from trainserve.errors import UserError
+from trainserve.train.folders import as_text
+
+NOTHING = -1  # in the place of a class's index: the answer is no number
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Evaluation:
     pictures: tuple[str, ...]  # paths relative to root, N of them
     root: Path  # folder of the pictures
     labels: np.ndarray  # int64 [N]
-    probabilities: np.ndarray  # float32 [N, C], rows sum to 1; from a URL: top-k known, all C asked for
+    probabilities: np.ndarray  # float32 [N, C], rows sum to 1, or hold NaN; from a URL: top-k known, all C asked for
     skipped: tuple[tuple[str, str], ...]  # (picture, reason)
 
     def __post_init__(self) -> None:
@@ -30,24 +33,45 @@ class Evaluation:
         assert not count or 0 <= self.labels.min() <= self.labels.max() < classes, "a label is no class's index"
 
     @cached_property
+    def answered(self) -> np.ndarray:
+        """Whether the answer is a number: bool [N]. A network that has diverged answers NaN, which is no class."""
+        found: np.ndarray = np.isfinite(self.probabilities).all(axis=1)
+        return found
+
+    @cached_property
     def predicted(self) -> np.ndarray:
-        """The class with the largest probability, of equals the first: int64 [N]."""
-        return self.probabilities.argmax(axis=1).astype(np.int64) if len(self.pictures) else self.labels
+        """The class with the largest probability, of equals the first; NOTHING where it is no number: int64 [N]."""
+        if not len(self.pictures):
+            return self.labels
+        best = np.where(self.answered[:, None], self.probabilities, 0).argmax(axis=1)
+        return np.where(self.answered, best, NOTHING).astype(np.int64)
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """The largest probability: float32 [N]."""
-        return self.probabilities.max(axis=1) if len(self.pictures) else np.zeros(0, np.float32)
+        """The largest probability, 0 for an answer that is no number: float32 [N]."""
+        if not len(self.pictures):
+            return np.zeros(0, np.float32)
+        found: np.ndarray = np.where(self.answered[:, None], self.probabilities, 0).max(axis=1)
+        return found
+
+    def predicted_name(self, index: int) -> str | None:
+        """The class that was answered to picture number `index`; None where the answer is no number."""
+        number = int(self.predicted[index])
+        return None if number == NOTHING else self.classes[number]
+
+    def unanswered(self) -> str | None:
+        """What to tell of answers that are no numbers: a sentence with what to do, None where all are numbers."""
+        wrong = np.flatnonzero(~self.answered)
+        if not len(wrong):
+            return None
+        return (
+            f"{len(wrong)} of {len(self.pictures)} answers are no number (NaN), such as that to "
+            f"{as_text(self.pictures[wrong[0]])}, and count as wrong: the weights are broken; train again, with a "
+            "smaller --lr"
+        )
 
     def check(self) -> None:
-        """Raises UserError where there is nothing to measure, or an answer that is no number."""
+        """Raises UserError where there is nothing to measure."""
         if not self.pictures:
             why = f"; {self.skipped[0][0]}: {self.skipped[0][1]}" if self.skipped else ""
             raise UserError(f"{self.root}: not one picture could be evaluated{why}")
-        wrong = np.flatnonzero(~np.isfinite(self.probabilities).all(axis=1))
-        if len(wrong):
-            raise UserError(
-                f"{self.source}: its answer to {self.pictures[wrong[0]]} is no number (NaN), "
-                f"as to {len(wrong)} of {len(self.pictures)} pictures",
-                hint="its weights are broken: train again, with a smaller --lr",
-            )

@@ -14,7 +14,7 @@ from trainserve.evaluate.evaluation import Evaluation
 
 TOP = 5
 BINS = 15  # as in Guo et al. 2017
-FLOOR = float(np.finfo(np.float32).tiny)  # a probability of 0 costs 87.3 in the loss, not infinity
+FLOOR = float(np.finfo(np.float32).tiny)  # a probability of 0, or none, costs 87.3 in the loss, not infinity
 
 
 @dataclass(frozen=True)
@@ -64,50 +64,52 @@ class Measures:
     """Everything that is measured. Shares are from 0 to 1."""
 
     pictures: int
+    unanswered: int  # of these: answers that are no numbers (NaN); wrong in all that follows
     top1: float
     top5: float  # with fewer than 5 classes it is 1
     loss: float  # mean of -ln(probability of the right class)
-    ece: float  # expected calibration error
+    ece: float  # expected calibration error of the answers that are numbers; 1 where none is
     macro: Average  # every class counts the same
     weighted: Average  # every picture counts the same
     classes: tuple[ClassMeasures, ...]  # in the model's order
-    confusion: np.ndarray  # int64 [C, C]: row is the right class, column the answered one
+    confusion: np.ndarray  # int64 [C, C]: row is the right class, column the answered one; without `unanswered`
     confused: tuple[ConfusedPair, ...]  # most pictures first, then in the model's order
     bins: tuple[CalibrationBin, ...]  # from 0 to 1
-    worst: tuple[int, ...]  # indexes of the mistakes, the surest first
+    worst: tuple[int, ...]  # indexes of the mistakes, the surest first, without `unanswered`
 
 
 def measure(evaluation: Evaluation) -> Measures:
-    """Measure. Raises UserError where there is no picture, or an answer is no number."""
+    """Measure. An answer that is no number is a wrong one. Raises UserError where there is no picture."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     evaluation.check()
-    labels, predicted = evaluation.labels, evaluation.predicted
+    labels, predicted, answered = evaluation.labels, evaluation.predicted, evaluation.answered
     every = np.arange(len(evaluation.classes))
     alone = len(every) == 1  # scikit-learn warns of a matrix of one number
-    confusion = np.array([[len(labels)]]) if alone else confusion_matrix(labels, predicted, labels=every)
+    confusion = np.array([[answered.sum()]]) if alone else confusion_matrix(labels, predicted, labels=every)
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=every, average=None, zero_division=0.0
     )
-    answered = confusion.sum(axis=0)
+    times = confusion.sum(axis=0)
     classes = tuple(
         ClassMeasures(
-            name, float(precision[k]), float(recall[k]), float(f1[k]), int(support[k]), int(answered[k])
+            name, float(precision[k]), float(recall[k]), float(f1[k]), int(support[k]), int(times[k])
         )
         for k, name in enumerate(evaluation.classes)
     )  # fmt: skip
-    bins = calibration(evaluation.confidence, predicted == labels)
+    bins = calibration(evaluation.confidence[answered], (predicted == labels)[answered])
     return Measures(
         pictures=len(labels),
+        unanswered=int((~answered).sum()),
         top1=float((predicted == labels).mean()),
-        top5=float((rank_of(evaluation.probabilities, labels) < TOP).mean()),
-        loss=log_loss(evaluation.probabilities, labels),
-        ece=expected_calibration_error(bins),
+        top5=float(((rank_of(evaluation.probabilities, labels) < TOP) & answered).mean()),
+        loss=log_loss(np.where(answered[:, None], evaluation.probabilities, 0), labels),
+        ece=expected_calibration_error(bins) if answered.any() else 1.0,
         macro=_average(classes, [float(item.support > 0) for item in classes]),
         weighted=_average(classes, [float(item.support) for item in classes]),
         classes=classes,
         confusion=confusion,
-        confused=_confused(confusion, evaluation.classes),
+        confused=_confused(confusion, support, evaluation.classes),
         bins=bins,
         worst=_worst(evaluation),
     )
@@ -163,12 +165,11 @@ def _average(classes: tuple[ClassMeasures, ...], weights: list[float]) -> Averag
     )
 
 
-def _confused(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
+def _confused(confusion: np.ndarray, support: np.ndarray, names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     rows, columns = np.nonzero(wrong)
     order = np.lexsort((columns, rows, -wrong[rows, columns]))
-    support = confusion.sum(axis=1)
     return tuple(
         ConfusedPair(names[row], names[column], int(wrong[row, column]), float(wrong[row, column] / support[row]))
         for row, column in zip(rows[order], columns[order], strict=True)
@@ -176,6 +177,6 @@ def _confused(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ConfusedPa
 
 
 def _worst(evaluation: Evaluation) -> tuple[int, ...]:
-    wrong = np.flatnonzero(evaluation.predicted != evaluation.labels)
+    wrong = np.flatnonzero((evaluation.predicted != evaluation.labels) & evaluation.answered)
     order = np.argsort(-evaluation.confidence[wrong], kind="stable")  # of equals, the first in the listing
     return tuple(int(index) for index in wrong[order])

@@ -11,7 +11,7 @@ class Answered(NamedTuple):
     """One picture's answer."""
 
     right: str  # its class
-    predicted: str
+    predicted: str | None  # None: the answer was no number (NaN), and is wrong
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Flip:
 
     picture: str
     right: str
-    a: str  # what the first answers
-    b: str
+    a: str | None  # what the first answers; None: no number
+    b: str | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Paired:
     common: int
     only_in_a: int  # pictures that the other was not asked about, or with another class
     only_in_b: int
+    a_unanswered: int  # of the common ones: answers of the first that were no numbers
+    b_unanswered: int
     both_right: int
     only_a_right: int
     only_b_right: int
@@ -74,6 +76,8 @@ def pair(a: Mapping[str, Answered], b: Mapping[str, Answered]) -> Paired | None:
         common=len(common),
         only_in_a=len(a) - len(common),
         only_in_b=len(b) - len(common),
+        a_unanswered=sum(row[2] is None for row in rows),
+        b_unanswered=sum(row[3] is None for row in rows),
         both_right=counts[True, True],
         only_a_right=counts[True, False],
         only_b_right=counts[False, True],
@@ -97,7 +101,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def _by_class(rows: list[tuple[str, str, str, str]]) -> tuple[ClassDifference, ...]:
+def _by_class(rows: list[tuple[str, str, str | None, str | None]]) -> tuple[ClassDifference, ...]:
     hits: dict[str, list[tuple[bool, bool]]] = {}
     for _, right, a, b in rows:
         hits.setdefault(right, []).append((a == right, b == right))

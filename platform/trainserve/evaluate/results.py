@@ -18,6 +18,7 @@ def document(evaluation: Evaluation, measures: Measures, *, whole: bool = False)
         "source": evaluation.source,
         "data": str(evaluation.root),
         "pictures": measures.pictures,
+        "unanswered": measures.unanswered,
         "top1": measures.top1,
         "top5": measures.top5,
         "loss": measures.loss,
@@ -47,12 +48,13 @@ def document(evaluation: Evaluation, measures: Measures, *, whole: bool = False)
 
 
 def _picture(evaluation: Evaluation, index: int) -> dict[str, Any]:
-    predicted = int(evaluation.predicted[index])
+    """A picture with its answer: null twice for one that is no number, which JSON does not have."""
+    predicted = evaluation.predicted_name(index)
     return {
         "picture": evaluation.pictures[index],
         "class": evaluation.classes[evaluation.labels[index]],
-        "predicted": evaluation.classes[predicted],
-        "probability": float(evaluation.probabilities[index, predicted]),
+        "predicted": predicted,
+        "probability": None if predicted is None else float(evaluation.confidence[index]),
     }
 
 
@@ -83,6 +85,8 @@ def _pair(item: Pair) -> dict[str, Any]:
         "pictures": paired.common,
         "onlyInA": paired.only_in_a,
         "onlyInB": paired.only_in_b,
+        "aUnanswered": paired.a_unanswered,
+        "bUnanswered": paired.b_unanswered,
         "aRight": paired.a,
         "bRight": paired.b,
         "bothRight": paired.both_right,

@@ -101,7 +101,8 @@ def worst(report: RunReport) -> Html | None:
         return None
     perfect = not report.measures.worst
     intro = (
-        "Not one mistake. These are the right answers it was least sure of."
+        f"{'Not one mistake' if not report.measures.unanswered else 'No answer that is a number is wrong'}. "
+        "These are the right answers it was least sure of."
         if perfect
         else f"The mistakes it was surest of, out of {len(report.measures.worst)}, at most two of a pair."
     )

@@ -25,9 +25,10 @@ OF_A_PAIR = 2  # at most so many of the worst are of one pair: twelve times the 
 
 
 def example(evaluation: Evaluation, index: int, preprocessing: Preprocessing | None = None) -> Example:
-    """Picture number `index`; with `preprocessing` its thumbnail too, where the file can be read."""
+    """Answered picture number `index`; with `preprocessing` its thumbnail too, where the file can be read."""
     actual = evaluation.classes[evaluation.labels[index]]
-    predicted = evaluation.classes[evaluation.predicted[index]]
+    predicted = evaluation.predicted_name(index)
+    assert predicted is not None, f"picture {index} has no answer"
     name = as_text(evaluation.pictures[index])
     words = actual if actual == predicted else f"{actual}, taken for {predicted}"
     shown = None
@@ -40,7 +41,7 @@ def worst_of(evaluation: Evaluation, measures: Measures) -> list[int]:
     """The surest mistakes, not too many of one pair; without a mistake, the least sure right answers."""
     if not measures.worst:
         order = np.argsort(evaluation.confidence, kind="stable")
-        return [int(index) for index in order[:WORST]]
+        return [int(index) for index in order[evaluation.answered[order]][:WORST]]
     chosen: list[int] = []
     seen: dict[tuple[int, int], int] = {}
     for index in measures.worst:

@@ -107,6 +107,9 @@ def _evaluated(
     if pictures is not None:
         missing += [f"{notice[:1].upper()}{notice[1:]}." for notice in pictures.notices]
     missing += _left_out(evaluation)
+    unanswered = evaluation.unanswered()
+    if unanswered is not None:
+        missing.append(f"{unanswered}.")
     known = labelled.trained_with(pictures, trained) if pictures is not None and trained is not None and not own else 0
     if known:
         missing.append(

@@ -37,7 +37,7 @@ def grad_cam(model: nn.Module, images: torch.Tensor, classes: Sequence[int]) -> 
     weights = gradient.mean(dim=(2, 3), keepdim=True)  # alpha of equation 1
     cam = (weights * kept[0]).sum(dim=1).relu().detach()  # equation 2
     largest = cam.amax(dim=(1, 2), keepdim=True)
-    found: np.ndarray = (cam / largest.clamp(min=1e-12)).cpu().numpy()
+    found: np.ndarray = (cam / largest.clamp(min=1e-12)).nan_to_num().cpu().numpy()  # weights may be broken
     return found
 
 

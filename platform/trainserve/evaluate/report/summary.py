@@ -51,9 +51,18 @@ def meaning(report: RunReport) -> list[str]:
             found.append(
                 f"The weakest class is {weakest.name}: {known} of its {weakest.support} pictures are recognised."
             )
-        found.append(_calibration(report))
+        found += [_unanswered(report)] if measures.unanswered else [_calibration(report)]
     found += _curve_words(report)
     return found
+
+
+def _unanswered(report: RunReport) -> str:
+    assert report.measures is not None
+    count, total = report.measures.unanswered, report.measures.pictures
+    return (
+        f"{count} of its {total} answers are no number (NaN): it has diverged, and cannot be used. Train again with a "
+        "smaller --lr."
+    )
 
 
 def _calibration(report: RunReport) -> str:

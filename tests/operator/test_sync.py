@@ -162,6 +162,30 @@ def test_what_one_pass_created_is_one_event_a_kind() -> None:
         assert services["count"] == 1
 
 
+def test_counts_alone_are_written_at_most_once_a_second_and_conditions_at_once() -> None:
+    with Scenario(pytorchjob(workers=3)) as scenario:
+        scenario.counts_every_s = 1.0
+        scenario.controller_restarts()
+        scenario.settle()
+
+        def active() -> int:
+            return sum(counts["active"] for counts in scenario.status()["replicaStatuses"].values())
+
+        scenario.now += 5
+        scenario.start_pods("flowers-worker-0")
+        assert active() == 1
+        scenario.now += 0.25
+        scenario.start_pods("flowers-worker-1")
+        assert active() == 1
+        assert scenario.again_s == 0.75
+        scenario.start_pods("flowers-master-0")  # Running is news
+        assert active() == 3
+        scenario.start_pods("flowers-worker-2")
+        assert active() == 3
+        scenario.wait(1.0)
+        assert active() == 4
+
+
 def test_a_written_status_is_told_with_the_one_before() -> None:
     told: list[tuple[list[str], list[str]]] = []
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from support.kubelet import Kubelet
+from support.rbac import Call, UnderItsRole
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Manifest, NotFound
 from trainserve.kube.informer import by_owner_uid
@@ -64,7 +65,9 @@ class Scenario:
         self.name: str = job["metadata"]["name"]
         self.progress = progress
         self.status_written: StatusWritten | None = None
+        self.counts_every_s = 0.0
         self.again_s: float | None = None
+        self.calls: set[Call] = set()  # everything that the controller has asked of the server
         self.controller_restarts()
         try:
             self.run(self.cluster.create(names.PYTORCHJOB, NAMESPACE, job))
@@ -90,11 +93,12 @@ class Scenario:
             services=lambda uid: [service for service in self._seen["services"] if uid in by_owner_uid(service)],
         )
         self.syncer = Syncer(
-            cluster or self.cluster,
+            UnderItsRole(cluster or self.cluster, self.calls),
             caches,
             clock=lambda: self.now,
             progress_source=self.progress,
             status_written=self.status_written,
+            counts_every_s=self.counts_every_s,
         )
 
     def look(self, *parts: str) -> None:

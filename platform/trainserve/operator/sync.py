@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 ProgressSource: TypeAlias = Callable[[Manifest], Manifest | None]
 StatusWritten: TypeAlias = Callable[[Manifest, Manifest, Manifest], None]  # the job, its status before and after
 
+_COUNTS = frozenset({"replicaStatuses", "assembled", "nodes", "lastReconcileTime"})
+
 
 @dataclass(frozen=True)
 class Caches:
@@ -52,7 +54,8 @@ class Syncer:
     """`await sync(key)` brings one job a step further; safe to repeat, to miss and to interrupt.
 
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
-    `status_written` is told of every status that was written.
+    `status_written` is told of every status that was written. A status that differs in how many pods are active or ended
+    and in nothing else is written at most every `counts_every_s` seconds: pods of a gang start one after the other.
     """
 
     def __init__(
@@ -63,12 +66,15 @@ class Syncer:
         clock: Callable[[], float] = time.time,
         progress_source: ProgressSource | None = None,
         status_written: StatusWritten | None = None,
+        counts_every_s: float = 0.0,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._clock = clock
         self._progress_source = progress_source
         self._status_written = status_written
+        self._counts_every_s = counts_every_s
+        self._written_at: dict[Key, float] = {}
         self._refusals = Refusals()
         self._written: dict[Key, Manifest] = {}  # jobs as our last status write left them, until the cache has them
 
@@ -77,6 +83,7 @@ class Syncer:
         job = self._read(key)
         if job is None:
             self._refusals.forget(key)
+            self._written_at.pop(key, None)
             return None
         uid = job["metadata"]["uid"]
         progress = self._progress(job)
@@ -104,8 +111,13 @@ class Syncer:
             return None
 
     async def _apply(self, key: Key, job: Manifest, decision: Decision) -> float | None:
+        again_s = decision.requeue_after_s
         if decision.status is not None:
-            job = await self._write_status(key, job, decision.status)
+            wait_s = self._wait_s(key, job.get("status") or {}, decision.status)
+            if wait_s > 0:
+                again_s = _sooner(again_s, wait_s)
+            else:
+                job = await self._write_status(key, job, decision.status)
         for event in decision.events:
             await events.tell(self._cluster, job, event, self._clock())
         for delete in decision.deletes:
@@ -113,8 +125,15 @@ class Syncer:
         for stop in decision.stops:
             await self._stop(job, stop)
         if not decision.creates:
-            return decision.requeue_after_s
-        return _sooner(decision.requeue_after_s, await self._create(key, job, decision.creates))
+            return again_s
+        return _sooner(again_s, await self._create(key, job, decision.creates))
+
+    def _wait_s(self, key: Key, old: Manifest, new: Manifest) -> float:
+        """Seconds until a status that says so little that is new may be written."""
+        changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
+        if changed - _COUNTS:
+            return 0.0
+        return max(0.0, self._written_at.get(key, 0.0) + self._counts_every_s - self._clock())
 
     async def _write_status(self, key: Key, job: Manifest, status: Manifest) -> Manifest:
         metadata = job["metadata"]
@@ -124,6 +143,7 @@ class Syncer:
         }
         written = await self._cluster.patch(names.PYTORCHJOB, *key, patch, subresource="status")
         self._written[key] = written
+        self._written_at[key] = self._clock()
         if self._status_written is not None:
             self._status_written(written, job.get("status") or {}, written.get("status") or {})
         return written

@@ -45,6 +45,18 @@ def test_only_the_master_knows_the_output() -> None:
     assert "output" not in specs["Worker"]
 
 
+@pytest.mark.parametrize(("case", "asked"), [("job-on-cluster", True), ("job-four-nodes", False)])
+def test_only_the_master_of_a_job_on_a_cluster_is_asked_for_its_progress(case: str, asked: bool) -> None:
+    _, job = _render(case)
+    for kind, spec in job["spec"]["pytorchReplicaSpecs"].items():
+        container = spec["template"]["spec"]["containers"][0]
+        env = {entry["name"]: entry["value"] for entry in container["env"]}
+        ports = {entry["name"]: entry["containerPort"] for entry in container.get("ports", [])}
+        here = asked and kind == "Master"
+        assert ports == ({"progress": 9464} if here else {})
+        assert env.get(names.ENV_PROGRESS_ADDRESS) == (":9464" if here else None)
+
+
 def test_one_node_has_no_workers() -> None:
     _, job = _render("job-one-node")
     assert list(job["spec"]["pytorchReplicaSpecs"]) == ["Master"]

@@ -54,6 +54,9 @@ def _pod_spec(
     env = [{"name": names.ENV_SPEC, "value": literal(resolved.model_dump_json(by_alias=True))}]
     if output is not None:
         env.append({"name": names.ENV_OUTPUT, "value": literal(output)})
+    told = output is not None and not local  # on a laptop the supervisor reads the events of the output folder itself
+    if told:
+        env.append({"name": names.ENV_PROGRESS_ADDRESS, "value": f":{names.PROGRESS_PORT}"})
     container: Manifest = {
         "name": names.CONTAINER,
         "image": image,
@@ -61,6 +64,8 @@ def _pod_spec(
         "env": env,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+    if told:
+        container["ports"] = [{"name": names.PROGRESS_PORT_NAME, "containerPort": names.PROGRESS_PORT}]
     spec: Manifest = {"containers": [container], "terminationGracePeriodSeconds": names.STOP_GRACE_S}
     if local:
         volumes = [{"name": "data", "hostPath": {"path": data_path}}]

@@ -73,7 +73,20 @@ LABEL_GENERATION = "trainserve.dev/generation"  # which gang a pod belongs to, f
 LABEL_CLASSIFIER = "trainserve.dev/classifier"
 ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no gang restart
 ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
+ANNOTATION_WANTED = "trainserve.dev/wanted"  # a digest of the spec that an autoscaler was last given by us
 RESTART_IN_PLACE = "in-place"
+
+# Which gang a pod belongs to, for the schedulers of https://volcano.sh and of kubernetes-sigs/scheduler-plugins.
+ANNOTATION_VOLCANO_GROUP = "scheduling.k8s.io/group-name"
+ANNOTATION_VOLCANO_TASK = "volcano.sh/task-spec"
+LABEL_SCHEDULER_PLUGINS_GROUP = "scheduling.x-k8s.io/pod-group"
+VOLCANO_SCHEDULER = "volcano"
+SCHEDULER_PLUGINS_SCHEDULER = "scheduler-plugins-scheduler"  # as its own chart calls it
+# Kueue's, of plain pods: https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/.
+LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+LABEL_KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+LABEL_KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
+ANNOTATION_KUEUE_GROUP_SIZE = "kueue.x-k8s.io/pod-group-total-count"
 
 # How long a training pod that is stopped may take, in s, before it is killed: the step in progress (which may take
 # minutes on few cores), then a checkpoint of some GB to a slow disk. A pod that is ready sooner ends sooner.
@@ -172,6 +185,8 @@ REASON_BACKOFF_LIMIT = "BackoffLimitExceeded"
 REASON_DEADLINE = "DeadlineExceeded"
 
 REASON_QUOTA = "QuotaExceeded"
+REASON_UNSCHEDULABLE = "Unschedulable"  # Kubernetes' own word, of a pod and of a PodGroup
+REASON_SCHEDULE_TIMEOUT = "ScheduleTimeout"
 REASON_SCALED = "PyTorchJobScaled"
 REASON_INVALID = "PyTorchJobInvalid"
 REASON_NOT_SUPPORTED = "NotSupported"
@@ -200,6 +215,10 @@ MESSAGE_BACKOFF_LIMIT = "Job {job} has failed because it has reached the specifi
 MESSAGE_DEADLINE = "Job {job} has failed because it was active longer than specified deadline"
 MESSAGE_SUSPENDED = "PyTorchJob {job} is suspended."
 MESSAGE_RESUMED = "PyTorchJob {job} is resumed."
+MESSAGE_UNSCHEDULABLE = "PyTorchJob {job} waits for a place: {placed} of {count} pods have a node."
+MESSAGE_SCHEDULE_TIMEOUT = (
+    "PyTorchJob {job} gives back what it holds: after {seconds} s only {placed} of {count} pods have a node."
+)
 MESSAGE_INVALID = "PyTorchJob {job} is failed because its spec is not valid: {problem}"
 
 # Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
@@ -215,6 +234,11 @@ LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop
 def replica_name(job: str, replica_type: str, index: int) -> str:
     """`<job>-<master|worker>-<index>`: the name of a replica's Pod and of its Service."""
     return f"{job}-{replica_type.lower()}-{index}"
+
+
+def pod_group_name(job: str, generation: int) -> str:
+    """`<job>-g<N>`: the PodGroup of gang N."""
+    return f"{job}-g{generation}"
 
 
 def job_selector(job: str) -> dict[str, str]:

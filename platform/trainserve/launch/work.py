@@ -38,7 +38,8 @@ from trainserve.kube.names import (
     ENV_OUTPUT,
     ENV_SPEC,
 )
-from trainserve.launch import lifeline
+from trainserve.launch import lifeline, termination
+from trainserve.launch.progress import serve_progress
 from trainserve.launch.pulse import open_pulse
 from trainserve.machine import cgroup
 from trainserve.machine.files import write_text
@@ -96,7 +97,8 @@ def run() -> int:
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
-    report = Report(output if group.is_first else None)
+    told = serve_progress(os.environ) if group.is_first else None
+    report = Report(output if group.is_first else None, None if told is None else told.hear)
     listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
     recipe = prepare(classifier, listing, group)
     stop = StopRequest()
@@ -117,6 +119,8 @@ def run() -> int:
         write_text(output / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         package(recipe, best, outcome, output, report)
     report.close()
+    if told is not None:
+        leave_progress(told.progress())
     return EXIT_OK
 
 
@@ -197,6 +201,14 @@ def code_version() -> str:
     ):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{trainserve.__version__}+{digest.hexdigest()[:12]}"
+
+
+def leave_progress(progress: dict[str, Any]) -> None:
+    """The last numbers as the pod's termination message: nobody may have asked for them between them and its end."""
+    try:
+        termination.write(json.dumps({"progress": progress}))
+    except OSError as error:
+        log.warning("the termination message could not be written: %s", error)
 
 
 def write_error_file(message: str, stack: str) -> None:

@@ -16,15 +16,23 @@ STEP_INTERVAL_S = 0.5
 
 
 class EventWriter:
-    """Appends events to a file. Each line is one write, so a reader sees whole lines or an unfinished last one."""
+    """Appends events to a file. Each line is one write, so a reader sees whole lines or an unfinished last one.
+
+    `hear` is told each event that was written.
+    """
 
     def __init__(
-        self, path: Path, now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        hear: Callable[[Event], None] | None = None,
     ) -> None:
         self._path = path
         self._descriptor = _open(path)
         self._now = now  # for stamps only: it may be set back
         self._monotonic = monotonic
+        self._hear = hear
         self._next_step = -math.inf
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
@@ -32,7 +40,8 @@ class EventWriter:
 
     def write(self, kind: Kind, **fields: Any) -> None:
         """Append one event, stamped with the time. Raises EnvironmentProblem (disk full)."""
-        line = encode(cast(Event, {"time": self._now(), "kind": kind, **fields})).encode()
+        event = cast(Event, {"time": self._now(), "kind": kind, **fields})
+        line = encode(event).encode()
         try:
             if os.fstat(self._descriptor).st_nlink == 0:  # somebody has removed the file: nobody would see the line
                 fresh = _open(self._path)
@@ -45,6 +54,8 @@ class EventWriter:
             raise EnvironmentProblem(
                 f"event could not be written to {self._path}: {error.strerror or error}", hint="free some space there"
             ) from error
+        if self._hear is not None:
+            self._hear(event)
 
     def step_is_due(self) -> bool:
         """Whether half a second has passed since this was last true."""

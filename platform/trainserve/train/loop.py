@@ -276,8 +276,14 @@ def _announce(recipe: Recipe, group: Group, progress: Progress, report: Report) 
     }
     if progress.step:
         epoch = (progress.step - 1) // recipe.steps_per_epoch + 1
+        known = {"top1": progress.metrics["top1"]} if "top1" in progress.metrics else {}
         report.event(
-            "resume", checkpoint=checkpoints.folder_name(progress.step), epoch=epoch, step=progress.step, **facts
+            "resume",
+            checkpoint=checkpoints.folder_name(progress.step),
+            epoch=epoch,
+            step=progress.step,
+            **known,
+            **facts,
         )
     else:
         report.event("start", **facts)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainserve.observe.events import Event
 from trainserve.observe.writer import EventWriter
 
 if TYPE_CHECKING:
@@ -16,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Report:
-    """Speaks on rank 0 (`output` given) and is silent elsewhere."""
+    """Speaks on rank 0 (`output` given) and is silent elsewhere. `hear` is told each event, too."""
 
-    def __init__(self, output: Path | None) -> None:
-        self._events = None if output is None else EventWriter(output / "events.jsonl")
+    def __init__(self, output: Path | None, hear: Callable[[Event], None] | None = None) -> None:
+        self._events = None if output is None else EventWriter(output / "events.jsonl", hear=hear)
         self._board: SummaryWriter | None = None
         self._output = output
         self._mark: tuple[float, int] | None = None  # (monotonic, step) where the present rate began

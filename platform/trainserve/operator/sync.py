@@ -54,8 +54,8 @@ class Syncer:
     """`await sync(key)` brings one job a step further; safe to repeat, to miss and to interrupt.
 
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
-    `status_written` is told of every status that was written. A status that differs in how many pods are active or ended
-    and in nothing else is written at most every `counts_every_s` seconds: pods of a gang start one after the other.
+    `status_written` is told of every status that was written. A status that differs in how many pods are active or
+    ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one after the other.
     """
 
     def __init__(

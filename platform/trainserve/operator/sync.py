@@ -55,7 +55,7 @@ class Syncer:
 
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
     `status_written` is told of every status that was written. A status that differs in how many pods are active or
-    ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one after the other.
+    ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one by one.
     """
 
     def __init__(

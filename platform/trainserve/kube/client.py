@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 
@@ -37,8 +38,16 @@ from trainserve.kube.cluster import (
 )
 from trainserve.kube.names import Kind
 
+log = logging.getLogger(__name__)
+
+RequestHook: TypeAlias = Callable[[str, Kind, int, float], None]
+
 REQUEST_S = 60.0  # longest wait for an answer that is no watch
 CONNECT_S = 10.0
+CONNECTIONS = 512  # at a time; a watch holds one for as long as it lasts
+PUT_OFF_S = 10.0  # a longer Retry-After is for the caller's own back-off
+RELOAD_EVERY_S = 10.0  # credentials are read again at most so often
+SERVED_S = 60.0  # what discovery said holds for so long
 WATCH_GRACE_S = 30.0  # a server ends a watch by itself; one that is silent for longer than this after it is away
 _ERRORS: dict[str, type[ApiError]] = {
     error.reason: error for error in (BadRequest, Forbidden, NotFound, AlreadyExists, Conflict, Gone, Invalid)
@@ -51,28 +60,65 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     410: Gone,
     422: Invalid,
 }
+_METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+_KUBECONFIG = "KUBECONFIG"
+# What the official client raises for a kubeconfig that is missing, no YAML, of another shape, or has damaged keys.
+_UNREADABLE = (
+    official_config.ConfigException,
+    OSError,
+    yaml.YAMLError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ValueError,
+)
 _WATCHED = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 
 
 class KubeCluster:
     """An API server. Use `connect`. Raises ApiError's kinds for its answers, ConnectionError when there is none.
 
-    A namespace of None: the kind has none.
+    A namespace of None: the kind has none. A request that the server puts off (429 or 503 with a Retry-After of at most
+    `PUT_OFF_S`) is sent once more after that time. At a 401 the credentials are read again, once, and it is sent again.
+    `on_request` is told of each request: the verb as in RBAC, the kind, the HTTP status (0: no answer), the seconds
+    until the answer began.
     """
 
-    def __init__(self, api: official.ApiClient) -> None:
+    def __init__(
+        self,
+        api: official.ApiClient,
+        *,
+        reload: Callable[[], Awaitable[official.ApiClient]] | None = None,
+        on_request: RequestHook | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
+        self._reload = reload
+        self._reloading = asyncio.Lock()
+        self._may_reload_at = 0.0
+        self._on_request = on_request
+        self._sleep = sleep
+        self._clock = clock
+        self._served: dict[str, tuple[float, frozenset[str]]] = {}  # group and version -> until when known, plurals
+
+    async def close(self) -> None:
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def serves(self, kind: Kind) -> bool:
-        """By discovery of the kind's group and version."""
-        try:
-            found = await self._ask("GET", _path(kind, None).rpartition("/")[0])
-        except NotFound:
-            return False
-        return any(resource["name"] == kind.plural for resource in found["resources"])
+        """By discovery; what it said is kept for `SERVED_S`."""
+        until, plurals = self._served.get(kind.api_version, (0.0, frozenset()))
+        if self._clock() >= until:
+            try:
+                found = await self._ask("get", kind, _root(kind))
+            except NotFound:  # the whole group, or this version of it
+                found = {"resources": []}
+            plurals = frozenset(resource["name"] for resource in found["resources"])
+            self._served[kind.api_version] = (self._clock() + SERVED_S, plurals)
+        return kind.plural in plurals
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
-        return await self._ask("GET", _path(kind, namespace, name))
+        return await self._ask("get", kind, _path(kind, namespace, name))
 
     async def list(
         self,
@@ -89,7 +135,7 @@ class KubeCluster:
             query["limit"] = str(limit)
         if continue_token:
             query["continue"] = continue_token
-        found = await self._ask("GET", _path(kind, namespace), query)
+        found = await self._ask("list", kind, _path(kind, namespace), query)
         for item in found["items"] or []:  # a list says once what its items are
             item.setdefault("apiVersion", kind.api_version)
             item.setdefault("kind", kind.kind)
@@ -115,7 +161,7 @@ class KubeCluster:
         }
         # Between two lines there may be silence, but not for longer than the watch itself may last.
         timeout = aiohttp.ClientTimeout(total=timeout_s + WATCH_GRACE_S, sock_connect=CONNECT_S)
-        response = await self._send("GET", _path(kind, namespace), query, None, timeout)
+        response = await self._send("watch", kind, _path(kind, namespace), query, None, timeout)
         try:
             if response.status != 200:
                 raise _error(response.status, await response.read())
@@ -131,7 +177,7 @@ class KubeCluster:
             response.close()
 
     async def create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
-        return await self._ask("POST", _path(kind, namespace), {"fieldValidation": "Strict"}, manifest)
+        return await self._ask("create", kind, _path(kind, namespace), {"fieldValidation": "Strict"}, manifest)
 
     async def patch(
         self,
@@ -143,7 +189,7 @@ class KubeCluster:
         subresource: Literal["", "status"] = "",
     ) -> Manifest:
         path = _path(kind, namespace, name, subresource)
-        return await self._ask("PATCH", path, {"fieldValidation": "Strict"}, patch)
+        return await self._ask("patch", kind, path, {"fieldValidation": "Strict"}, patch)
 
     async def delete(
         self,
@@ -159,63 +205,128 @@ class KubeCluster:
             options["preconditions"] = {"uid": uid}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
-        await self._ask("DELETE", _path(kind, namespace, name), None, options)
+        await self._ask("delete", kind, _path(kind, namespace, name), None, options)
 
     async def _ask(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None
+        self, verb: str, kind: Kind, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=CONNECT_S)
-        response = await self._send(method, path, query or {}, body, timeout)
+        response = await self._send(verb, kind, path, query or {}, body, timeout)
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise ConnectionError(f"{verb} {path}: {error or type(error).__name__}") from error
         if response.status >= 300:
             raise _error(response.status, data)
         answer: Manifest = json.loads(data)
         return answer
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Manifest | None, timeout: aiohttp.ClientTimeout
+        self,
+        verb: str,
+        kind: Kind,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+        timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
+        put_off = renewed = False
+        while True:
+            api = self._api
+            response = await self._once(verb, kind, path, query, body, timeout)
+            delay_s = _put_off_s(response)
+            if response.status == 401 and not renewed and await self._renew(api):
+                renewed = True
+                response.release()
+            elif delay_s is not None and not put_off:
+                put_off = True
+                response.release()
+                log.info("%s %s: the API server asks to wait for %.0f s", verb, path, delay_s)
+                await self._sleep(delay_s)
+            else:
+                return response
+
+    async def _once(
+        self,
+        verb: str,
+        kind: Kind,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        method = _METHODS[verb]
         headers = {"Accept": "application/json", "User-Agent": "trainserve"}
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         queries = list(query.items())
-        await self._api.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
-        url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(queries)}" if queries else "")
+        began, status = self._clock(), 0
         try:
+            await self._api.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
+            url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(queries)}" if queries else "")
             sent = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
             )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"{method} {path}: {error or type(error).__name__}") from error
-        response: aiohttp.ClientResponse = sent.response
+            response: aiohttp.ClientResponse = sent.response
+            status = response.status
+        except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
+            raise ConnectionError(f"{verb} {path}: {error or type(error).__name__}") from error
+        finally:
+            if self._on_request is not None:
+                self._on_request(verb, kind, status, self._clock() - began)
         return response
+
+    async def _renew(self, refused: official.ApiClient) -> bool:
+        """Read the credentials again, unless that was done just now; returns whether there are others than refused."""
+        async with self._reloading:
+            if self._api is not refused:
+                return True  # another request has done it meanwhile
+            if self._reload is None or self._clock() < self._may_reload_at:
+                return False
+            self._may_reload_at = self._clock() + RELOAD_EVERY_S
+            try:
+                renewed = await self._reload()
+            except EnvironmentProblem as error:
+                log.warning("the API server refuses our credentials, and they cannot be read again: %s", error.message)
+                return False
+            log.info("the API server refuses our credentials: read again")
+            self._api = renewed
+            await refused.close()  # type: ignore[no-untyped-call]  # what is under way there is tried again
+            return True
 
 
 @asynccontextmanager
-async def connect(kubeconfig: str | None = None, context: str | None = None) -> AsyncIterator[KubeCluster]:
-    """A connected client: by `kubeconfig` ($KUBECONFIG or ~/.kube/config unless given), in a pod by its account.
+async def connect(
+    kubeconfig: str | None = None, context: str | None = None, *, on_request: RequestHook | None = None
+) -> AsyncIterator[KubeCluster]:
+    """A connected client, by the first of these that there is:
 
-    Raises EnvironmentProblem where there is neither.
+    `kubeconfig`, the files that $KUBECONFIG names, the account of the pod we run in (unless a `context` is given),
+    ~/.kube/config. Raises EnvironmentProblem where there is none, or it cannot be read.
     """
-    configuration = official.Configuration()
+
+    async def load() -> official.ApiClient:
+        configuration = official.Configuration(connection_pool_maxsize=CONNECTIONS)
+        try:
+            await _load(configuration, kubeconfig, context)
+            return official.ApiClient(configuration)
+        except _UNREADABLE as error:
+            source = kubeconfig or os.environ.get(_KUBECONFIG) or "~/.kube/config"
+            raise EnvironmentProblem(
+                f"no Kubernetes cluster is known here: {source}: {str(error).strip() or type(error).__name__}",
+                hint="set KUBECONFIG to the path of a kubeconfig",
+            ) from error
+
+    cluster = KubeCluster(await load(), reload=load, on_request=on_request)
     try:
-        await _load(configuration, kubeconfig, context)
-    except (official_config.ConfigException, OSError) as error:
-        raise EnvironmentProblem(
-            f"no Kubernetes cluster is known here: {error}", hint="set KUBECONFIG to the path of a kubeconfig"
-        ) from error
-    api = official.ApiClient(configuration)
-    try:
-        yield KubeCluster(api)
+        yield cluster
     finally:
-        await api.close()  # type: ignore[no-untyped-call]
+        await cluster.close()
 
 
 async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> None:
-    if kubeconfig is None and context is None:
+    path = kubeconfig or os.environ.get(_KUBECONFIG)
+    if not path and context is None:
         try:
             official_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         except official_config.ConfigException:
@@ -223,8 +334,19 @@ async def _load(configuration: official.Configuration, kubeconfig: str | None, c
         else:
             return
     await official_config.load_kube_config(  # type: ignore[no-untyped-call]
-        kubeconfig, context=context, client_configuration=configuration, persist_config=False
+        path or "~/.kube/config", context=context, client_configuration=configuration, persist_config=False
     )
+
+
+def _put_off_s(response: aiohttp.ClientResponse) -> float | None:
+    """How long the server asks to wait, where it does and that is bearable."""
+    if response.status not in (429, 503):
+        return None
+    try:
+        delay_s = float(response.headers.get("Retry-After", ""))
+    except ValueError:  # none, or a date, which is a proxy's and not an API server's
+        return None
+    return delay_s if 0 <= delay_s <= PUT_OFF_S else None
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -237,11 +359,14 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 yield line
 
 
+def _root(kind: Kind) -> str:
+    return f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
+
+
 def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = "") -> str:
-    root = f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
     parts = ["namespaces", namespace] if namespace is not None else []
     parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/".join([root, *(quote(part, safe="") for part in parts)])
+    return "/".join([_root(kind), *(quote(part, safe="") for part in parts)])
 
 
 def _selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:

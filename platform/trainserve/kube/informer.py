@@ -100,6 +100,13 @@ class Informer:
     def get(self, namespace: str, name: str) -> Manifest | None:
         return self._objects.get((namespace, name))
 
+    def all(self) -> Sequence[Manifest]:
+        """Every object, ordered by namespace and name."""
+        return [found for _, found in sorted(self._objects.items())]
+
+    def __str__(self) -> str:
+        return self._kind.plural + (f" of {self._namespace}" if self._namespace is not None else "")
+
     def indexed(self, index: str, value: str) -> Sequence[Manifest]:
         """Objects for which the index named `index` gives `value`, ordered by namespace and name."""
         return [self._objects[place] for place in sorted(self._indexed[index].get(value, ()))]
@@ -205,4 +212,5 @@ def by_owner_uid(manifest: Manifest) -> Iterable[str]:
 
 
 def _place(manifest: Manifest) -> Place:
-    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    """An object's place in the cache; the namespace is "" where its kind has none."""
+    return manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]

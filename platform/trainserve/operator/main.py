@@ -5,104 +5,202 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
 from trainserve.kube.informer import Informer, by_owner_uid
+from trainserve.log import about
 from trainserve.operator.queue import WorkQueue
-from trainserve.operator.sync import Caches, Key, ProgressSource, Syncer
+from trainserve.operator.sync import Caches, ProgressSource, Syncer
+from trainserve.operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+
+Key: TypeAlias = tuple[str, str]  # namespace, name
 
 _OWNER = "owner"
 
 
 class Controller:
-    """Keeps every PyTorchJob of `namespace` (None: of all) moving, until `stop` or cancelled.
+    """Keeps every PyTorchJob of `namespaces` (one, several, or None: all) moving, until `stop` or cancelled.
 
     `workers` jobs are worked on at the same time. `clock` gives unix seconds. `progress_source(job)` gives what becomes
-    `status.progress`; it is asked every 5 s while it has something to say and must not block.
+    `status.progress`; it is asked every 5 s while it has something to say and must not block. Every job is looked at
+    again after `resync_s` seconds without being told (None: never). With `leading` False nothing is worked on before
+    `lead` is called; the caches are filled and kept all the same.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        namespace: str | None,
+        namespaces: str | Sequence[str] | None,
         *,
         workers: int = 4,
         clock: Callable[[], float] = time.time,
         progress_source: ProgressSource | None = None,
+        resync_s: float | None = None,
+        leading: bool = True,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        places = [namespaces] if namespaces is None or isinstance(namespaces, str) else list(namespaces)
         ours = {names.LABEL_OPERATOR_NAME: names.OPERATOR_NAME}
         index = {_OWNER: by_owner_uid}
-        self._jobs = Informer(cluster, names.PYTORCHJOB, namespace)
-        self._pods = Informer(cluster, names.POD, namespace, ours, indexes=index)
-        self._services = Informer(cluster, names.SERVICE, namespace, ours, indexes=index)
-        self._queue: WorkQueue[Key] = WorkQueue()
+        self._jobs = {place: Informer(cluster, names.PYTORCHJOB, place) for place in places}
+        self._pods = [Informer(cluster, names.POD, place, ours, indexes=index) for place in places]
+        self._services = [Informer(cluster, names.SERVICE, place, ours, indexes=index) for place in places]
+        self.queue: WorkQueue[Key] = WorkQueue()
         self._workers = workers
+        self._resync_s = resync_s
+        self._telemetry = telemetry or Telemetry()
         self._stopping = asyncio.Event()
+        self._leading = leading
+        self._may_go = asyncio.Event()  # leading, or stopping
+        if leading:
+            self._may_go.set()
+        self._began: dict[Key, float] = {}  # passes in progress, by time.monotonic
         caches = Caches(
-            job=self._jobs.get,
-            pods=lambda uid: self._pods.indexed(_OWNER, uid),
-            services=lambda uid: self._services.indexed(_OWNER, uid),
+            job=self._job,
+            pods=lambda uid: _owned(self._pods, uid),
+            services=lambda uid: _owned(self._services, uid),
         )
         self._syncer = Syncer(cluster, caches, clock=clock, progress_source=progress_source)
-        self._jobs.add_handler(self._job_changed)
-        self._pods.add_handler(self._child_changed)
-        self._services.add_handler(self._child_changed)
+        for informer in self._jobs.values():
+            informer.add_handler(self._job_changed)
+            informer.add_handler(self._telemetry.job_changed)
+        for informer in (*self._pods, *self._services):
+            informer.add_handler(self._child_changed)
 
     async def run(self) -> None:
         """Work until `stop`; then passes that have begun are finished."""
-        informers = (self._jobs, self._pods, self._services)
+        informers = (*self._jobs.values(), *self._pods, *self._services)
         async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(informer.run()) for informer in informers]
+            background = [tasks.create_task(informer.run()) for informer in informers]
             stopping = tasks.create_task(self._stopping.wait())
             synced = tasks.create_task(_all_synced(informers))
             await asyncio.wait((stopping, synced), return_when=asyncio.FIRST_COMPLETED)
             synced.cancel()
+            if self._resync_s is not None:
+                background.append(tasks.create_task(self._resync(self._resync_s)))
             working = [tasks.create_task(self._work()) for _ in range(self._workers)]
             await stopping
-            self._queue.close()
+            self.queue.close()
             await asyncio.gather(*working)
-            for task in watching:
+            for task in background:
                 task.cancel()
 
     def stop(self) -> None:
         """End `run`."""
         self._stopping.set()
+        self._may_go.set()
+
+    def lead(self) -> None:
+        """Work from now on, and look at every job."""
+        self._leading = True
+        self._look_at_all()
+        self._may_go.set()
+
+    def follow(self) -> None:
+        """Begin no pass from now on; what changes meanwhile waits."""
+        self._leading = False
+        if not self._stopping.is_set():
+            self._may_go.clear()
+
+    def not_synced(self) -> list[str]:
+        """What is not in the caches yet, such as "pods of team"; empty once the controller can work."""
+        informers = (*self._jobs.values(), *self._pods, *self._services)
+        return [str(informer) for informer in informers if not informer.synced.is_set()]
+
+    def jobs(self) -> Iterator[Manifest]:
+        """The jobs that are known; not to be changed."""
+        for informer in self._jobs.values():
+            yield from informer.all()
+
+    def longest_pass_s(self) -> float:
+        """Seconds since the oldest pass in progress began; 0 where there is none."""
+        now = time.monotonic()
+        return max((now - began for began in self._began.values()), default=0.0)
+
+    def _job(self, namespace: str, name: str) -> Manifest | None:
+        informer = self._jobs.get(namespace) or self._jobs.get(None)
+        return informer.get(namespace, name) if informer else None
 
     def _job_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         metadata = (after or before or {})["metadata"]
-        self._queue.add((metadata["namespace"], metadata["name"]))
+        self.queue.add((metadata["namespace"], metadata["name"]))
 
     def _child_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         metadata = (after or before or {})["metadata"]
         job = (metadata.get("labels") or {}).get(names.LABEL_JOB_NAME)
         if job:
-            self._queue.add((metadata["namespace"], job))
+            self.queue.add((metadata["namespace"], job))
+
+    def _look_at_all(self) -> None:
+        for job in self.jobs():
+            self.queue.add((job["metadata"]["namespace"], job["metadata"]["name"]))
+
+    async def _resync(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            self._look_at_all()
+
+    async def _next(self) -> Key | None:
+        """The next job to look at, once we lead; None at the end."""
+        while True:
+            await self._may_go.wait()
+            key = await self.queue.get()
+            if key is None or self._leading:
+                return key
+            self.queue.add(key)  # the lead was lost while we waited for a key: it is for later
+            self.queue.done(key)
 
     async def _work(self) -> None:
-        while (key := await self._queue.get()) is not None:
-            try:
-                again_s = await self._syncer.sync(key)
-            except (Conflict, NotFound) as error:
-                log.debug("%s/%s changed meanwhile: %s", *key, error)
-                self._queue.add_failed(key)
-            except (ApiError, OSError) as error:
-                delay_s = self._queue.add_failed(key)
-                log.warning("%s/%s: %s; again in %.2f s", *key, error, delay_s)
-            except Exception:  # a bug that one job brings out must not keep the others from being worked on
-                delay_s = self._queue.add_failed(key)
-                log.exception("%s/%s: a bug in the controller; again in %.2f s", *key, delay_s)
-            else:
-                self._queue.forget(key)
-                if again_s is not None:
-                    self._queue.add_after(key, again_s)
-            finally:
-                self._queue.done(key)
+        while (key := await self._next()) is not None:
+            began = self._began[key] = time.monotonic()
+            with about(**self._facts(key)):
+                result = await self._pass(key)
+            self.queue.done(key)
+            del self._began[key]
+            self._telemetry.pass_ended(result, time.monotonic() - began)
+
+    def _facts(self, key: Key) -> dict[str, str | int]:
+        """What each log line of a pass carries."""
+        job = self._job(*key) or {}
+        facts: dict[str, str | int] = {"namespace": key[0], "name": key[1]}
+        if uid := job.get("metadata", {}).get("uid"):
+            facts["uid"] = uid
+        if generation := (job.get("status") or {}).get("generation"):
+            facts["generation"] = generation
+        return facts
+
+    async def _pass(self, key: Key) -> str:
+        """One pass, and when the next is due. Returns how it ended, for `Telemetry.pass_ended`."""
+        try:
+            again_s = await self._syncer.sync(key)
+        except (Conflict, NotFound) as error:
+            log.debug("%s/%s changed meanwhile: %s", *key, error)
+            self.queue.add_failed(key)
+            return "conflict"
+        except (ApiError, OSError) as error:
+            delay_s = self.queue.add_failed(key)
+            log.warning("%s/%s: %s; again in %.2f s", *key, error, delay_s)
+            return "error"
+        except Exception:  # a bug that one job brings out must not keep the others from being worked on
+            delay_s = self.queue.add_failed(key)
+            log.exception("%s/%s: a bug in the controller; again in %.2f s", *key, delay_s)
+            return "bug"
+        self.queue.forget(key)
+        if again_s is not None:
+            self.queue.add_after(key, again_s)
+        return "success"
 
 
-async def _all_synced(informers: tuple[Informer, ...]) -> None:
+async def _all_synced(informers: Sequence[Informer]) -> None:
     for informer in informers:
         await informer.synced.wait()
+
+
+def _owned(informers: Sequence[Informer], uid: str) -> Sequence[Manifest]:
+    """A job's children: they are in one namespace, so in one of the caches."""
+    return next((found for informer in informers if (found := informer.indexed(_OWNER, uid))), ())

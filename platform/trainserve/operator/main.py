@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[str, str]  # namespace, name
 
+COUNTS_EVERY_S = 1.0  # how many pods are active, where that is all the news
+
 _OWNER = "owner"
 
 
@@ -65,7 +67,14 @@ class Controller:
             pods=lambda uid: _owned(self._pods, uid),
             services=lambda uid: _owned(self._services, uid),
         )
-        self._syncer = Syncer(cluster, caches, clock=clock, progress_source=progress_source)
+        self._syncer = Syncer(
+            cluster,
+            caches,
+            clock=clock,
+            progress_source=progress_source,
+            status_written=self._telemetry.status_written,
+            counts_every_s=COUNTS_EVERY_S,
+        )
         for informer in self._jobs.values():
             informer.add_handler(self._job_changed)
             informer.add_handler(self._telemetry.job_changed)

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from trainserve.machine import temporary
-from trainserve.machine.files import short_folder
 from trainserve.machine.temporary import remove_if_stale, remove_stale_folders, stale_folders
 
 MAKE = """\
-import sys; from trainserve.machine.files import short_folder
-print(short_folder('trainserve-', 200), flush=True)
-sys.stdin.read()
+import sys; from trainserve.machine.temporary import own_folder
+with own_folder('trainserve-', 200) as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -78,9 +78,24 @@ def test_a_clock_that_was_set_back_keeps_nothing_for_ever(tmp_path: Path) -> Non
 
 def test_this_process_holds_its_own(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = aged(short_folder("trainserve-", 200))
-    with temporary.own_folder("trainserve-evaluate-") as other:
+    before = len(os.listdir("/dev/fd"))
+    with temporary.own_folder("trainserve-", 200) as folder, temporary.own_folder("trainserve-evaluate-") as other:
+        (aged(folder) / "file").touch()
         aged(other)
         assert stale_folders(tmp_path) == []
+        assert {path.stat().st_mode & 0o777 for path in (folder, other)} == {0o700}
+        folder.joinpath("file").unlink()
+        folder.rmdir()  # by somebody else, such as a guard
     assert not other.exists()
-    assert folder.exists()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_folder_for_a_socket_is_short(tmp_path: Path, monkeypatch) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with temporary.own_folder("trainserve-test-", 80) as folder:
+        assert folder.parent == Path("/tmp")
+        assert list(deep.iterdir()) == []
+    with temporary.own_folder("trainserve-test-") as folder:
+        assert folder.parent == deep

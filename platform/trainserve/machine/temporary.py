@@ -1,6 +1,6 @@
 """Folders of ours in the system's temporary folder, and those that killed processes have left there.
 
-Whoever makes one holds a lock on it as long as it lives (`files.short_folder`), so a free lock means that it is dead.
+Whoever makes one holds a lock on it as long as it lives (`own_folder`), so a free lock means that it is dead.
 """
 
 from __future__ import annotations
@@ -16,23 +16,30 @@ from pathlib import Path
 
 from trainserve.machine import locks
 
-FALLBACK = Path("/tmp")  # noqa: S108  the second choice of `files.short_folder`
+FALLBACK = Path("/tmp")  # noqa: S108  the second choice of `own_folder`
 YOUNG_S = 60.0  # it may just have been made, and not be locked yet
 # What `tempfile` makes of the prefixes of those that lock theirs. `trainserve-ports-<uid>` is none of these: it stays.
 _OURS = re.compile(r"trainserve-(serving-|tensorboard-|evaluate-)?[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
-def own_folder(prefix: str) -> Iterator[Path]:
-    """A new folder for the length of a `with` block, locked as `files.short_folder`'s."""
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                locks.try_lock(descriptor)
-            yield Path(name)
-        finally:
-            os.close(descriptor)
+def own_folder(prefix: str, longest: int | None = None) -> Iterator[Path]:
+    """A new folder below $TMPDIR that only this user may enter, for the length of a `with` block.
+
+    Below /tmp where its path has over `longest` bytes, for a Unix socket: its path may have 107 on Linux, 103 on macOS.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    if longest is not None and len(os.fsencode(folder)) > longest:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=FALLBACK))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            locks.try_lock(descriptor)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a guard may be about it as well; what stays is stale from now on
+        os.close(descriptor)
 
 
 def stale_folders(root: Path | None = None) -> list[Path]:

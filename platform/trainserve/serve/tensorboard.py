@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from trainserve.errors import EnvironmentProblem, RunFailed, not_installed
-from trainserve.machine.files import short_folder
 from trainserve.machine.ports import LOOPBACK, bind_problem
+from trainserve.machine.temporary import own_folder
 from trainserve.serve import guard
 
 START_S = 120.0  # it imports much; some 3 s on an idle laptop
@@ -58,41 +57,40 @@ def running(folders: Mapping[str, Path], port: int = 0) -> Iterator[Board]:
         raise EnvironmentProblem(
             f"--port {port}: port {port} on {LOOPBACK} {problem}", hint="choose another, or --port 0 for a free one"
         )
-    folder = short_folder("trainserve-tensorboard-", 80)
-    (folder / "runs").mkdir()
-    for name, target in folders.items():
-        (folder / "runs" / name).symlink_to(target.absolute(), target_is_directory=True)
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", "runs", "--host", LOOPBACK]
-    # Its faster reader is a further process, and an experiment.
-    command += ["--port", str(port), "--load_fast", "false", "--window_title", ", ".join(folders)]
-    read_end, write_end = os.pipe()
-    with tempfile.TemporaryFile() as said:  # without a name, so that nothing is left of it
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", guard.__name__, str(read_end), str(folder), "--", *command],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                pass_fds=(read_end,),
-                start_new_session=True,  # Ctrl-C is for this process, which then stops the board in order
-            )
-        except BaseException:
-            os.close(write_end)
-            raise
-        finally:
-            os.close(read_end)
-        try:
-            yield Board(_url(said, process), tuple(folders), process, said)
-        finally:
-            os.close(write_end)
+    with own_folder("trainserve-tensorboard-") as folder:
+        (folder / "runs").mkdir()
+        for name, target in folders.items():
+            (folder / "runs" / name).symlink_to(target.absolute(), target_is_directory=True)
+        command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", "runs", "--host", LOOPBACK]
+        # Its faster reader is a further process, and an experiment.
+        command += ["--port", str(port), "--load_fast", "false", "--window_title", ", ".join(folders)]
+        read_end, write_end = os.pipe()
+        with tempfile.TemporaryFile() as said:  # without a name, so that nothing is left of it
             try:
-                process.wait(timeout=guard.GRACE_S + 10)
+                process = subprocess.Popen(
+                    [sys.executable, "-m", guard.__name__, str(read_end), str(folder), "--", *command],
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    pass_fds=(read_end,),
+                    start_new_session=True,  # Ctrl-C is for this process, which then stops the board in order
+                )
+            except BaseException:
+                os.close(write_end)
+                raise
             finally:
-                if process.poll() is None:  # a second Ctrl-C: the guard's own death ends TensorBoard
-                    process.kill()
-                    process.wait()
-                shutil.rmtree(folder, ignore_errors=True)
+                os.close(read_end)
+            try:
+                yield Board(_url(said, process), tuple(folders), process, said)
+            finally:
+                os.close(write_end)
+                try:
+                    process.wait(timeout=guard.GRACE_S + 10)
+                finally:
+                    if process.poll() is None:  # a second Ctrl-C: the guard's own death ends TensorBoard
+                        process.kill()
+                        process.wait()
 
 
 def _url(said: IO[bytes], process: subprocess.Popen[bytes]) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from trainserve.errors import EnvironmentProblem, RunFailed
 from trainserve.machine import cgroup
-from trainserve.machine.files import short_folder
 from trainserve.machine.ports import LOOPBACK
+from trainserve.machine.temporary import own_folder
 from trainserve.package.mar import MarInfo
 from trainserve.serve import guard, servers
 from trainserve.serve.archives import ModelRef, max_upload_mib, read_models
@@ -148,8 +148,9 @@ def _process(place: Path, models: dict[str, MarInfo], ports: Ports, java: Java, 
     """TorchServe started, not yet ready; every process of it gone afterwards. `place`: the server's folder."""
     note = place / "folder"
     _remove_leftover(note)
-    folder = short_folder(FOLDER_PREFIX, LONGEST_FOLDER)
-    try:
+    with ExitStack() as stack:
+        stack.callback(note.unlink, missing_ok=True)
+        folder = stack.enter_context(own_folder(FOLDER_PREFIX, LONGEST_FOLDER))
         note.write_text(str(folder), encoding="utf-8")
         log_file, output = place / LOG, place / JAVA_LOG
         for leftover in place.glob(f"{LOG}*"):
@@ -186,9 +187,6 @@ def _process(place: Path, models: dict[str, MarInfo], ports: Ports, java: Java, 
             yield Server(place.name, models, ports, log_file, java_pid, process)
         finally:
             _stop(process, write_end, java_pid)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        note.unlink(missing_ok=True)
 
 
 def _remove_leftover(note: Path) -> None:

@@ -10,6 +10,11 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def rfc3339_micro(seconds: float) -> str:
+    """Unix seconds as metav1.MicroTime, which Leases have: UTC, microseconds."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def unix(text: str | None) -> float | None:
     """Unix seconds of a metav1.Time or MicroTime; None of None and of what is no time."""
     if not text:

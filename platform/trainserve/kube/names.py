@@ -68,7 +68,24 @@ KUBEFLOW_WEBHOOKS = "validator.training-operator.kubeflow.org"  # its Validating
 KUBEFLOW_WEBHOOK = "validator.pytorchjob.training-operator.kubeflow.org"  # the one in it for our kind
 ANNOTATION_CONTROLLER_GEN = "controller-gen.kubebuilder.io/version"  # on CRDs that were made of Go types
 
+# Of a node (https://kubernetes.io/docs/reference/labels-annotations-taints/).
+LABEL_HOSTNAME = "kubernetes.io/hostname"
+LABEL_OS = "kubernetes.io/os"
+LABEL_ARCH = "kubernetes.io/arch"
+TAINT_NOT_READY = "node.kubernetes.io/not-ready"
+NODE_LEASE_NAMESPACE = "kube-node-lease"  # whose Leases say which nodes are alive
+NODE_READY = "Ready"
+NODE_OK = "KubeletReady"
+NODE_STOPPED = "KubeletStopped"
+POD_TERMINATED = "Terminated"  # a kubelet's word for a pod that it ended because the node shuts down
+POD_REJECTED = "NodeShutdown"  # and for one that came when it did
+DISRUPTION_TARGET = "DisruptionTarget"
+TERMINATION_BY_KUBELET = "TerminationByKubelet"
+STATUS_UNKNOWN = "ContainerStatusUnknown"  # of a container whose end nobody saw
+
 # Ours.
+LABEL_NODE = "trainserve.dev/node"  # on a node of `platform node run`, whose pods are processes of one machine
+NODE_OF_PROCESSES = "processes"
 LABEL_GENERATION = "trainserve.dev/generation"  # which gang a pod belongs to, from status.generation
 LABEL_CLASSIFIER = "trainserve.dev/classifier"
 ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no gang restart
@@ -200,6 +217,7 @@ REASON_FAILED_DELETE = "FailedDelete"
 REASON_STOPPED = "SuccessfulStop"
 EVENT_COMPONENT = "pytorchjob-controller"
 
+REASON_NAMESPACE = "NamespaceNotTaken"  # of a container: the node takes pods of other namespaces only
 REASON_NODE_LOST = "NodeLost"  # of a pod: what it ran on is gone; the local kubelet says so of a dead supervisor's
 
 MANAGED_BY_US = ("", "kubeflow.org/training-operator")  # "" is nobody in particular, so ours

@@ -67,6 +67,7 @@ class Pod:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._reason = self._message = ""
+        self._asked: Callable[[], float] | None = None  # to stop, with this grace
         self._killed = False
         self._status: Manifest = manifest.get("status") or {}
         self._writing = asyncio.Lock()
@@ -84,6 +85,13 @@ class Pod:
         for container in self._running:
             container.kill()
 
+    def stop(self, reason: str, message: str, grace_s: float) -> None:
+        """End it in order, in its own grace period, at most `grace_s`; Failed for `reason` unless all ended well."""
+        if not self._stopping.is_set():  # else it is ending for a reason of its own
+            self._reason, self._message = reason, message
+        self._asked = lambda: min(grace_s, self._own_grace_s())
+        self._changed.set()
+
     async def run(self) -> None:
         """Run the pod to its end and write its last status."""
         stopper = asyncio.create_task(self._stop_when_told())
@@ -100,6 +108,8 @@ class Pod:
             stopper.cancel()
         for state in (*self._init, *self._containers):
             state.running_since = None
+        if self._asked and phase(self._containers, initialized=self._initialized, over=True) == "Succeeded":
+            self._reason = self._message = ""  # it was asked to stop when it was done
         await self._write(over=True)
 
     async def _run_all(self) -> None:
@@ -162,16 +172,19 @@ class Pod:
             if "deletionTimestamp" in meta:
                 await self._stop(lambda: float(self.manifest["metadata"].get("deletionGracePeriodSeconds", 0)))
                 return
+            if self._asked is not None:
+                await self._stop(self._asked)
+                return
             limit = spec.get("activeDeadlineSeconds")
             left = None if limit is None else self._began + limit - clock.elapsed()
             if left is not None and left <= 0:
                 self._reason = REASON_DEADLINE
                 self._message = f"the pod was active for longer than its deadline of {limit} s"
-                await self._stop(self._deadline_grace_s)
+                await self._stop(self._own_grace_s)
                 return
             await self._wait_for_change(left)
 
-    def _deadline_grace_s(self) -> float:
+    def _own_grace_s(self) -> float:
         meta, spec = self.manifest["metadata"], self.manifest["spec"]
         return float(meta.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30)))
 

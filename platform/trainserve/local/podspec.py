@@ -16,6 +16,7 @@ from trainserve.kube.cluster import Manifest
 from trainserve.machine.ports import LOOPBACK
 
 SHM = "/dev/shm"  # noqa: S108 a mount point, not a file of ours
+API_ACCESS_VOLUME = "kube-api-access-"  # the beginning of its name
 REASON_NOT_SUPPORTED = "NotSupportedLocally"
 REASON_PORT_IN_USE = "PortInUse"
 REASON_NO_PORT = "NoPort"
@@ -32,6 +33,8 @@ _POD_TOLD = {
     *("affinity", "hostAliases", "hostUsers", "imagePullSecrets", "nodeSelector", "resources", "runtimeClassName"),
     *("securityContext", "topologySpreadConstraints"),
 }
+# Where a scheduler has chosen the node these have had their effect; of resources, the requests.
+_SCHEDULED = {"affinity", "nodeSelector", "topologySpreadConstraints"}
 _POD_DONE = {
     *("activeDeadlineSeconds", "containers", "initContainers", "restartPolicy", "terminationGracePeriodSeconds"),
     "volumes",
@@ -75,13 +78,18 @@ class Address:
     """Where a job's rank 0 listens on this machine, in place of a name that only a cluster resolves."""
 
     hosts: frozenset[str] = field(default_factory=frozenset)  # names to replace
-    port: int = names.PORT
+    port: int | None = names.PORT  # None: the port stays as it is given
+    host: str = LOOPBACK
 
 
-def without_effect(pod: Manifest) -> set[str]:
-    """Names of the pod's and its containers' fields that have no effect here."""
+def without_effect(pod: Manifest, *, scheduled: bool = False) -> set[str]:
+    """Names of the pod's and its containers' fields that have no effect here.
+
+    `scheduled`: a scheduler has seen to what it sees to.
+    """
     spec = pod["spec"]
-    found = {name for name in _POD_TOLD if spec.get(name)}
+    found = {name for name in _POD_TOLD - (_SCHEDULED if scheduled else set()) if spec.get(name)}
+    found |= {"serviceAccount (no token)" for volume in spec.get("volumes") or [] if _is_token(volume)}
     for container in _containers(spec):
         # Nobody needs to be told of what this platform itself put there.
         ours = {"securityContext"} if container["name"] == names.INIT_CONTAINER else set()
@@ -96,7 +104,8 @@ def check(pod: Manifest) -> None:
     known = _POD_DONE | _POD_TOLD | _POD_MEANINGLESS
     _refuse_unknown(spec, known, "spec")
     for volume in spec.get("volumes") or []:
-        _check_volume(volume, spec)
+        if not _is_token(volume):
+            _check_volume(volume, spec)
     for container in _containers(spec):
         at = f"container {container['name']}"
         _refuse_unknown(container, _CONTAINER_DONE | _CONTAINER_TOLD | _CONTAINER_MEANINGLESS, at)
@@ -145,18 +154,18 @@ def substitute(name: str, value: str, address: Address) -> str:
     if name not in names.ADDRESS_ENV:
         return value
     if name in {names.ENV_MASTER_PORT, names.ENV_PET_MASTER_PORT}:
-        return str(address.port)
-    host, colon, _ = value.partition(":")
+        return value if address.port is None else str(address.port)
+    host, colon, port = value.partition(":")
     if host not in address.hosts:
         return value
-    return f"{LOOPBACK}:{address.port}" if colon else LOOPBACK
+    return f"{address.host}:{port if address.port is None else address.port}" if colon else address.host
 
 
-def address(job: str, namespace: str, port: int) -> Address:
+def address(job: str, namespace: str, port: int | None, host: str = LOOPBACK) -> Address:
     """The job's rank 0 is its Master, or worker 0 where it has none."""
     first = {names.replica_name(job, kind, 0) for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)}
     domains = ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local")
-    return Address(frozenset(name + domain for name in first for domain in domains), port)
+    return Address(frozenset(name + domain for name in first for domain in domains), port, host)
 
 
 def asked_port(job: Manifest) -> int | None:
@@ -202,6 +211,11 @@ def _refuse_unknown(given: Manifest, known: set[str], at: str) -> None:
     for name, value in given.items():
         if name not in known and value not in (None, [], {}, ""):
             raise CannotRun(f"{at}: {name} is not supported on a laptop")
+
+
+def _is_token(volume: Manifest) -> bool:
+    """The volume that admission puts into every pod, for programs that call the API server."""
+    return "projected" in volume and volume["name"].startswith(API_ACCESS_VOLUME)
 
 
 def _check_volume(volume: Manifest, spec: Manifest) -> None:

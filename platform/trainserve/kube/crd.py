@@ -12,7 +12,7 @@ from typing import Any
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.spec import pytorchjob
-from trainserve.spec.pytorchjob import MAX_CONTAINERS, MAX_LABEL, PyTorchJobSpec, PyTorchJobStatus
+from trainserve.spec.pytorchjob import MAX_CONTAINERS, MAX_LABEL, MAX_REPLICAS, PyTorchJobSpec, PyTorchJobStatus
 
 Schema = dict[str, Any]
 
@@ -29,15 +29,16 @@ _KEPT = (
     "pattern",
 )
 _INT32_MAX = 2**31 - 1
+CRD_NAME = f"{names.PYTORCHJOB.plural}.{names.PYTORCHJOB.group}"
 
 
 def pytorchjob_crd() -> Manifest:
     """The whole object, as `kubectl apply` takes it."""
     kind = names.PYTORCHJOB
     return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "apiVersion": names.CRD.api_version,
+        "kind": names.CRD.kind,
+        "metadata": {"name": CRD_NAME, "labels": {names.LABEL_PART_OF: names.PART_OF}},
         "spec": {
             "group": kind.group,
             "scope": "Namespaced",
@@ -71,9 +72,9 @@ def pytorchjob_crd() -> Manifest:
 def _columns() -> list[Schema]:
     return [
         {"name": "State", "type": "string", "jsonPath": ".status.conditions[-1:].type"},
-        {"name": "Epoch", "type": "integer", "jsonPath": ".status.progress.epoch"},
-        {"name": "Step", "type": "integer", "jsonPath": ".status.progress.step"},
-        {"name": "ETA", "type": "number", "jsonPath": ".status.progress.etaSeconds", "description": "Seconds left."},
+        {"name": "Nodes", "type": "string", "jsonPath": ".status.nodes", "description": "Pods that run, of all."},
+        {"name": "Progress", "type": "string", "jsonPath": ".status.progressSummary"},
+        {"name": "ETA", "type": "string", "jsonPath": ".status.eta", "description": "Time left to train."},
         {"name": "Restarts", "type": "integer", "jsonPath": ".status.restarts"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ]
@@ -94,13 +95,14 @@ def _root() -> Schema:
     policy["properties"]["suspend"]["default"] = False
     spec["properties"]["nprocPerNode"]["pattern"] = "^(auto|cpu|gpu|[1-9][0-9]{0,8})$"
     spec["x-kubernetes-validations"] = _spec_rules()
+    spec["description"] = "What is to run. Templates can be changed while the job is suspended only."
     return {
         "type": "object",
-        "description": "One multi-node training run of PyTorch.",
+        "description": "One multi-node training run of PyTorch: a Master and Workers that start and stop together.",
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
+            "apiVersion": {"type": "string", "description": f"Always {names.PYTORCHJOB.api_version}."},
+            "kind": {"type": "string", "description": f"Always {names.PYTORCHJOB.kind}."},
             "metadata": {"type": "object"},
             "spec": spec,
             "status": _status(),
@@ -111,6 +113,7 @@ def _root() -> Schema:
 
 def _status() -> Schema:
     status = _schema(PyTorchJobStatus.model_json_schema(by_alias=True))
+    status["description"] = "What was observed; the controller writes it."
     replica_statuses = status["properties"]["replicaStatuses"]
     replica_statuses["maxProperties"] = 2
     replica_statuses["x-kubernetes-validations"] = [_replica_types()]
@@ -198,11 +201,9 @@ def _name_rules() -> list[Schema]:
     workers = "('Worker' in self.spec.pytorchReplicaSpecs ? self.spec.pytorchReplicaSpecs['Worker'].replicas : 0)"
     elastic = "self.spec.elasticPolicy"
     most = f"(has({elastic}) && has({elastic}.maxReplicas) ? {elastic}.maxReplicas : 0)"
-    for digits in range(1, 11):
+    for digits in range(1, len(str(MAX_REPLICAS)) + 1):
         longest = MAX_LABEL - len(names.replica_name("", "Worker", 0)) - (digits - 1)
         more_than = 10 ** (digits - 1)
-        if more_than > _INT32_MAX:
-            break
         several = f"{workers} <= {more_than} && {most} <= {more_than} || " if digits > 1 else ""
         rules.append(
             {

@@ -31,6 +31,7 @@ DEFAULT_NPROC_PER_NODE = "auto"
 
 MAX_LABEL = 63  # letters of a DNS label and of a label's value
 MAX_CONTAINERS = 32
+MAX_REPLICAS = 10_000  # twice the nodes that Kubernetes is made for (https://kubernetes.io/docs/setup/best-practices/cluster-large/)
 _INT32_MAX = 2**31 - 1
 _LARGEST = 10**15  # of a number that a pod tells: JSON readers that know only doubles read it exactly
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -48,10 +49,11 @@ class Api(BaseModel):
 class ReplicaSpec(Api):
     """The pods of one replica type."""
 
-    replicas: int = Field(1, ge=0, le=_INT32_MAX, description="Number of pods. Master: exactly 1. Default 1.")
+    replicas: int = Field(1, ge=0, le=MAX_REPLICAS, description="Number of pods. Master: exactly 1. Default 1.")
     restart_policy: RestartPolicy = Field(
         DEFAULT_RESTART_POLICY,
-        description="What follows a failed pod. ExitCode: 1-127 is permanent, 128 and more is retried.",
+        description="What follows a failed pod. ExitCode: 1-127 is permanent, 128 and more is retried. "
+        f"Default {DEFAULT_RESTART_POLICY}.",
     )
     template: dict[str, Any] = Field(description=f"PodTemplateSpec; one container is named {names.CONTAINER}.")
 
@@ -66,8 +68,8 @@ class RdzvConf(Api):
 class ElasticPolicy(Api):
     """torchrun's elastic mode: the job goes on with any number of Workers from min to max."""
 
-    min_replicas: int | None = Field(None, ge=1, le=_INT32_MAX, description="Fewest nodes. Default: maxReplicas.")
-    max_replicas: int | None = Field(None, ge=1, le=_INT32_MAX, description="Most nodes. Default: minReplicas.")
+    min_replicas: int | None = Field(None, ge=1, le=MAX_REPLICAS, description="Fewest nodes. Default: maxReplicas.")
+    max_replicas: int | None = Field(None, ge=1, le=MAX_REPLICAS, description="Most nodes. Default: minReplicas.")
     rdzv_backend: Literal["c10d", "etcd", "etcd-v2"] | None = Field(None, description="Default c10d.")
     rdzv_port: int | None = Field(None, ge=1, le=65535, description="Default: the container's port.")
     rdzv_host: str | None = Field(None, description="Default: Worker 0.")
@@ -93,7 +95,8 @@ class RunPolicy(Api):
     """How long a job runs, how often it is tried, what stays of it."""
 
     clean_pod_policy: CleanPodPolicy = Field(
-        DEFAULT_CLEAN_POD_POLICY, description='Pods deleted when the job finishes; "" means None.'
+        DEFAULT_CLEAN_POD_POLICY,
+        description='Pods deleted when the job finishes. Default None, and "" means None, too.',
     )
     ttl_seconds_after_finished: int | None = Field(
         None, ge=0, le=_INT32_MAX, description="The job is deleted so many s after its end. Default: never."
@@ -105,7 +108,9 @@ class RunPolicy(Api):
         None, ge=0, le=_INT32_MAX, description="Restarts before the job fails. Default: no limit."
     )
     scheduling_policy: SchedulingPolicy | None = Field(None, description="Gang scheduling.")
-    suspend: bool = Field(False, description="true: no pods; back to false: goes on from the last checkpoint.")
+    suspend: bool = Field(
+        False, description="true: no pods; back to false: goes on from the last checkpoint. Default false."
+    )
     managed_by: Literal["", "kubeflow.org/training-operator", "kueue.x-k8s.io/multikueue"] | None = Field(
         None, description='The controller in charge; cannot be changed. "" and the default mean this one.'
     )
@@ -115,7 +120,9 @@ class PyTorchJobSpec(Api):
     """One multi-node training run."""
 
     pytorch_replica_specs: dict[ReplicaType, ReplicaSpec] = Field(min_length=1, description="Master and Worker pods.")
-    run_policy: RunPolicy = Field(default_factory=lambda: RunPolicy.model_validate({}), description="Life cycle.")
+    run_policy: RunPolicy = Field(
+        default_factory=lambda: RunPolicy.model_validate({}), description="How long, how often, what stays."
+    )
     elastic_policy: ElasticPolicy | None = Field(None, description="Elastic mode. Default: a fixed number of nodes.")
     nproc_per_node: str | None = Field(
         None, description='Processes a node: "auto", "cpu", "gpu" or a number as a string. Default "auto".'
@@ -125,20 +132,22 @@ class PyTorchJobSpec(Api):
 class Condition(Api):
     """One condition; their order is that of their last appearance, and the last one is the job's state."""
 
-    type: Literal["Created", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Suspended"]
-    status: Literal["True", "False", "Unknown"]
-    reason: str = ""
-    message: str = ""
-    last_update_time: str | None = Field(None, description="RFC 3339.")
-    last_transition_time: str | None = Field(None, description="RFC 3339; when `status` changed.")
+    type: Literal["Created", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Suspended"] = Field(
+        description="What it is about."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field("", description="Why, in a word for programs.")
+    message: str = Field("", description="Why, in a sentence.")
+    last_update_time: str | None = Field(None, description="When any of it changed, RFC 3339.")
+    last_transition_time: str | None = Field(None, description="When `status` changed, RFC 3339.")
 
 
 class ReplicaStatus(Api):
     """Pods of one replica type, by phase."""
 
-    active: int = Field(0, ge=0)
-    succeeded: int = Field(0, ge=0)
-    failed: int = Field(0, ge=0)
+    active: int = Field(0, ge=0, description="Pods that run.")
+    succeeded: int = Field(0, ge=0, description="Pods that have ended well.")
+    failed: int = Field(0, ge=0, description="Pods that have failed, or run and are being deleted.")
     label_selector: dict[str, Any] | None = Field(None, description="Deprecated upstream; kept.")
     selector: str | None = Field(None, description="What an autoscaler selects the pods by.")
 
@@ -161,9 +170,9 @@ class Progress(Api):
 class GangEnd(Api):
     """Why one generation of the gang ended and another began."""
 
-    generation: int = Field(ge=0)
-    time: str = Field(description="RFC 3339.")
-    cause: str = ""
+    generation: int = Field(ge=0, description="The one that ended.")
+    time: str = Field(description="When, RFC 3339.")
+    cause: str = Field("", description="In a sentence.")
     free: bool = Field(False, description="Not counted against backoffLimit.")
     checkpoint_step: int = Field(0, ge=0, description="Of the newest checkpoint by then: what tells progress.")
 
@@ -171,14 +180,19 @@ class GangEnd(Api):
 class PyTorchJobStatus(Api):
     """What was observed. The fields from `generation` on are ours."""
 
-    conditions: list[Condition] = Field(default_factory=list)
-    replica_statuses: dict[ReplicaType, ReplicaStatus] = Field(default_factory=dict)
-    start_time: str | None = Field(None, description="RFC 3339; set anew on resume.")
-    completion_time: str | None = Field(None, description="RFC 3339.")
-    last_reconcile_time: str | None = Field(None, description="RFC 3339.")
+    conditions: list[Condition] = Field(default_factory=list, description="What holds; the last one is the state.")
+    replica_statuses: dict[ReplicaType, ReplicaStatus] = Field(
+        default_factory=dict, description="Pods by replica type."
+    )
+    start_time: str | None = Field(None, description="When it began, RFC 3339; set anew on resume.")
+    completion_time: str | None = Field(None, description="When it ended, RFC 3339.")
+    last_reconcile_time: str | None = Field(None, description="When this was written, RFC 3339.")
     generation: int = Field(0, ge=0, description="The gang: counts gang starts from 1; pods carry it as a label.")
     restarts: int = Field(0, ge=0, description="Gang restarts that count against backoffLimit.")
-    progress: Progress | None = None
+    progress: Progress | None = Field(None, description="How far training is, as the Master's rank 0 says.")
+    nodes: str | None = Field(None, description="Pods that run, of all: 3/4.")
+    progress_summary: str | None = Field(None, description="`progress` in words.")
+    eta: str | None = Field(None, description="Time left to train, in words, while the job runs.")
     cause: str | None = Field(None, description="Why the last failure happened, in a sentence.")
     assembled: int = Field(
         0, ge=0, description="Newest generation whose pods were all there at once: one missing later was taken away."

@@ -9,11 +9,12 @@ from typing import Literal
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import rfc3339, unix
-from trainserve.operator.pytorchjob import conditions, counting
+from trainserve.operator.pytorchjob import columns, conditions, counting
 from trainserve.operator.pytorchjob.decision import Create, Decision, Delete, Event, Stop
 from trainserve.operator.pytorchjob.observed import Pod
 
 PROGRESS_EVERY_S = 5.0  # a status written for progress alone costs a write of every job in the cluster
+_PROGRESS = {"progress", "progressSummary", "eta"}
 _LONGEST_MESSAGE = 1024  # letters; what an Event may hold
 
 
@@ -69,14 +70,18 @@ class Draft:
         self.status["generation"] = self.generation + 1
         self.status.pop("podRestarts", None)
 
+    def count(self, replica_statuses: Manifest) -> None:
+        self.status["replicaStatuses"] = replica_statuses
+        self.status["nodes"] = columns.nodes(self.job, replica_statuses)
+
     def succeed(self, pods: Iterable[Pod]) -> None:
-        self.status["replicaStatuses"] = counting.final_statuses(self.job, pods, succeeded=True)
+        self.count(counting.final_statuses(self.job, pods, succeeded=True))
         message = names.MESSAGE_SUCCEEDED.format(job=self.name)
         self._finish(names.SUCCEEDED, names.REASON_SUCCEEDED, message, "Normal")
 
     def fail(self, reason: str, message: str, pods: Iterable[Pod] = (), cause: str | None = None) -> None:
         """The end of the job. `cause` is the sentence of the failure that led to it."""
-        self.status["replicaStatuses"] = counting.final_statuses(self.job, pods, succeeded=False)
+        self.count(counting.final_statuses(self.job, pods, succeeded=False))
         if cause is not None:
             self.status["cause"] = cause
         self._finish(names.FAILED, reason, message, "Warning")
@@ -102,10 +107,12 @@ class Draft:
 
     def _new_status(self) -> Manifest | None:
         old = self.job.get("status") or {}
+        if not conditions.is_finished(old):
+            columns.fill(self.status)
         changed = {key for key in {*old, *self.status} if old.get(key) != self.status.get(key)} - {"lastReconcileTime"}
         if not changed:
             return None
-        if changed == {"progress"} and "progress" in old:
+        if changed <= _PROGRESS and "progress" in old:
             written_at = unix(old.get("lastReconcileTime")) or 0.0
             too_early_s = written_at + PROGRESS_EVERY_S - self.now
             if too_early_s > 0:

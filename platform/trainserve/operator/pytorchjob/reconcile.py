@@ -114,4 +114,4 @@ def _go_on(draft: Draft, observed: Observed, replaced: Sequence[Pod] = ()) -> De
 
 
 def _count(draft: Draft, pods: tuple[Pod, ...]) -> None:
-    draft.status["replicaStatuses"] = counting.replica_statuses(draft.job, pods)
+    draft.count(counting.replica_statuses(draft.job, pods))

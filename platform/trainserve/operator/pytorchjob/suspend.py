@@ -25,7 +25,7 @@ def stop(draft: Draft, observed: Observed) -> Decision:
     # codes are nobody's failure.
     if observed.of_generation(draft.generation):
         draft.next_generation()
-    draft.status["replicaStatuses"] = counting.alive_statuses(draft.job, observed.pods)
+    draft.count(counting.alive_statuses(draft.job, observed.pods))
     reason_given = (draft.job["metadata"].get("annotations") or {}).get(names.ANNOTATION_SUSPEND_REASON)
     message = names.MESSAGE_SUSPENDED.format(job=draft.name) + (f" Reason: {reason_given}" if reason_given else "")
     if observed.pods:

@@ -122,8 +122,9 @@ def test_an_address_that_is_none_is_one_too(address: str, caplog: pytest.LogCapt
     assert address in caplog.text
 
 
-def test_without_an_address_nothing_listens() -> None:
-    assert serve_progress({}) is None
+@pytest.mark.parametrize("env", [{}, {names.ENV_PROGRESS_ADDRESS: f"{LOOPBACK}:0", names.ENV_RANK: "1"}])
+def test_without_an_address_and_on_other_ranks_nothing_listens(env: dict[str, str]) -> None:
+    assert serve_progress(env) is None
 
 
 def test_stalled_after_half_the_time_that_the_agent_waits(tmp_path: Path) -> None:

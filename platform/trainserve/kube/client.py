@@ -36,7 +36,7 @@ from trainserve.kube.cluster import (
     Page,
     WatchEvent,
 )
-from trainserve.kube.names import Kind
+from trainserve.kube.names import POD, Kind
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +206,54 @@ class KubeCluster:
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
         await self._ask("delete", kind, _path(kind, namespace, name), None, options)
+
+    async def read_pod(self, namespace: str, name: str, port: int, path: str, *, limit: int, timeout_s: float) -> bytes:
+        """What a port of a pod answers to GET, through the API server. Raises OSError, ValueError.
+
+        The answer is a stranger's: at most `limit` bytes, taken as they are; its redirects, cookies and wishes to wait
+        are not followed.
+        """
+        rest = self._api.rest_client
+        if rest.pool_manager is None:
+            raise ConnectionError("there is no connection to the API server yet")
+        where = f"{_path(POD, namespace)}/{quote(f'{name}:{port}', safe=':')}/proxy{path}"
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "trainserve"}
+        queries: list[tuple[str, str]] = []
+        began, status = self._clock(), 0
+        try:
+            await self._api.update_params_for_auth(headers, queries, ["BearerToken"], where, "GET", None)
+            async with (
+                aiohttp.ClientSession(
+                    connector=rest.pool_manager.connector,
+                    connector_owner=False,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    trust_env=True,
+                    timeout=aiohttp.ClientTimeout(total=timeout_s),
+                ) as session,
+                session.get(
+                    f"{self._api.configuration.host}{where}",
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=rest.proxy,
+                    proxy_headers=rest.proxy_headers,
+                    server_hostname=self._api.configuration.tls_server_name,
+                ) as response,
+            ):
+                status = response.status
+                answer = b""
+                while len(answer) <= limit and (piece := await response.content.read(limit + 1 - len(answer))):
+                    answer += piece
+        except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
+            raise ConnectionError(f"GET {where}: {error or type(error).__name__}") from error
+        finally:
+            if self._on_request is not None:
+                self._on_request("get", POD, status, self._clock() - began)
+        if status != 200:
+            raise ValueError(f"HTTP status {status}: {answer[:200]!r}")
+        if len(answer) > limit:
+            raise ValueError(f"its answer has more than {limit} bytes")
+        return answer
 
     async def _ask(
         self, verb: str, kind: Kind, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None

@@ -20,6 +20,7 @@ from trainserve.kube.names import (
     ENV_GENERATION,
     ENV_HEARTBEAT,
     ENV_PROGRESS_ADDRESS,
+    ENV_RANK,
     METRICS_PATH,
     PROGRESS_PATH,
 )
@@ -135,9 +136,12 @@ class Stillness:
 
 
 def serve_progress(env: Mapping[str, str]) -> ProgressServer | None:
-    """A started server where `env` asks for one; None where it does not, or where none can be: training goes on."""
+    """A started server on rank 0, where `env` asks for one; None else, and where none can be: training goes on.
+
+    Early, before the ranks meet: who asks sees that there is somebody.
+    """
     address = env.get(ENV_PROGRESS_ADDRESS)
-    if not address:
+    if not address or env.get(ENV_RANK, "0") != "0":
         return None
     try:
         listener = listen(address)

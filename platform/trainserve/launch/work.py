@@ -92,12 +92,12 @@ def run() -> int:
     classifier = read_spec(os.environ.get(ENV_SPEC, ""))
     output = Path(os.environ.get(ENV_OUTPUT, "output")).absolute()
     stall_s = classifier.spec.train.stall_seconds
+    told = serve_progress(os.environ)
     pulse = open_pulse(stall_s=stall_s, peer_s=peer_timeout_s(os.environ, stall_s))
     group = join(classifier.spec.train.device, stall_s=stall_s)
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
-    told = serve_progress(os.environ) if group.is_first else None
     report = Report(output if group.is_first else None, None if told is None else told.hear)
     listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
     recipe = prepare(classifier, listing, group)

@@ -217,6 +217,7 @@ REASON_FAILED_DELETE = "FailedDelete"
 REASON_STOPPED = "SuccessfulStop"
 EVENT_COMPONENT = "pytorchjob-controller"
 
+REASON_STARTED = "Started"  # of an event: where the logs of a pod are
 REASON_NAMESPACE = "NamespaceNotTaken"  # of a container: the node takes pods of other namespaces only
 REASON_NODE_LOST = "NodeLost"  # of a pod: what it ran on is gone; the local kubelet says so of a dead supervisor's
 

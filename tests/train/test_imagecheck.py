@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 from itertools import chain
+from pathlib import Path
 
+import pillow_heif
 import pytest
 from PIL import Image
 
-from support import pictures
+from support import gridded, pictures
 from trainserve.errors import DataError
 from trainserve.spec.classifier import DataSpec
 from trainserve.train import imagecheck
@@ -78,6 +80,46 @@ def test_img_06_a_picture_beyond_the_limit_names_size_limit_and_setting(folder, 
         vetted(listing, spec, bad)
     assert "spec.data.maxPixels" in str(caught.value)
     assert check(listing, data(folder, maxPixels=2_000_000, check=mode), threads=1) == []
+
+
+def many_scans() -> bytes:
+    """A JPEG of 400 x 400 whose last scan comes a thousand times."""
+    data = pictures.encode(Image.new("RGB", (400, 400)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + 1000 * scan + data[-2:]
+
+
+RED, BLUE = Image.new("RGB", (64, 64), (250, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 250))
+
+
+def costly(name: str) -> bytes:
+    """A small file that would cost too much to decode."""
+    if name == "scans.jpg":
+        return many_scans()
+    return gridded.grid(RED, BLUE, {".heic": "HEIF", ".avif": "AVIF"}[name[-5:]], (128, 64), (128, 64), 200)
+
+
+@pytest.mark.parametrize("name", ["scans.jpg", "tiles.heic", "tiles.avif"])
+def test_what_is_too_costly_to_decode_is_refused_in_both_modes_in_the_same_words(folder, name):
+    pillow_heif.register_heif_opener()
+    limit = 160_000 if name == "scans.jpg" else 100_000
+    (folder / "a" / name).write_bytes(costly(name))
+    refused = {
+        mode: check(scan(folder), data(folder, check=mode, maxPixels=limit), threads=1) for mode in ("full", "fast")
+    }
+    assert refused["fast"] == refused["full"]
+    assert [bad.path for bad in refused["full"]] == [f"a/{name}"]
+
+
+def test_fast_reads_a_jpeg_whole_only_where_it_has_room_for_too_many_scans(folder, monkeypatch):
+    read = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
+    (folder / "a" / "scans.jpg").write_bytes(many_scans())
+    assert check(scan(folder), data(folder, check="fast"), threads=1) == []  # the usual limit allows so many
+    assert read == []
+    check(scan(folder), data(folder, check="fast", maxPixels=160_000), threads=1)
+    assert read == ["scans.jpg"]
 
 
 def test_a_link_to_nothing_is_a_bad_picture(folder):

@@ -21,13 +21,22 @@ from trainserve.machine.files import write_json
 from trainserve.spec.classifier import DataSpec
 from trainserve.train.folders import as_text
 from trainserve.train.imagefolder import SHOWN, Listing, Sample
-from trainserve.train.preprocess import PictureError, Preprocessing, decode, open_picture
+from trainserve.train.preprocess import (
+    SCANS,
+    PictureError,
+    Preprocessing,
+    decode,
+    open_picture,
+    reason_of,
+    refuse_too_large,
+)
 
 FULL_UP_TO = 20_000  # pictures; above, `auto` reads head and tail only
-TAIL_BYTES = 64 * 1024
+HEAD_BYTES, TAIL_BYTES = 4096, 64 * 1024
 LARGE_PIXELS = 16_000_000  # such pictures are decoded one at a time: each may take 12 bytes a pixel
 AT_ONCE = 64  # pictures handed to a thread
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file of the format has at its end
+MARKER_BYTES = 2  # of a JPEG's marker, with which a scan begins
 SIZES_READ = 1000  # headers that `median_short_side` reads
 
 Mode = Literal["full", "fast", "none"]
@@ -148,26 +157,39 @@ def pixels_of(data: bytes) -> int:
 
 
 def _look(path: Path, max_pixels: int) -> None:
-    """Head and tail only: format, size, and that the file was written to its end. Raises PictureError, OSError."""
+    """Format, cost, and that the file was written to its end, mostly from head and tail; nothing is decoded.
+
+    What costs too much to decode is refused as `decode` refuses it. Raises PictureError, OSError.
+    """
     with path.open("rb") as file:
         if not file.read(1):
             raise PictureError("empty file")
         file.seek(0)
         try:
             with open_picture(file) as image:
-                width, height = image.size
+                refuse_too_large(image, path.read_bytes() if _costs_hide(image, file, max_pixels) else b"", max_pixels)
                 ending = ENDINGS.get(image.format or "")
-                if width * height > max_pixels:
-                    raise PictureError(
-                        f"{width} x {height} = {width * height:,} pixels is more than the limit of "
-                        f"{max_pixels:,} (maxPixels)"
-                    )
                 if ending is not None and ending not in _tail(file):
                     raise PictureError("truncated: the file ends too early")
         except PictureError:
             raise
         except Exception as error:  # decoders raise anything
-            raise PictureError(f"not a picture we can read: {' '.join(str(error).split())[:80]}") from error
+            file.seek(0)
+            raise PictureError(reason_of(error, file.read(HEAD_BYTES))) from error
+
+
+def _costs_hide(image: Image.Image, file: BinaryIO, max_pixels: int) -> bool:
+    """Whether what decoding costs stands anywhere in the file, and not in its head alone.
+
+    A HEIC or AVIF may be made of many tiles; of a JPEG each scan is a pass over the picture, and a small one has no
+    room for too many.
+    """
+    if image.width * image.height > max_pixels:
+        return False  # too large already
+    scans = file.seek(0, 2) // MARKER_BYTES  # at most
+    return image.format in {"AVIF", "HEIF"} or (
+        image.format == "JPEG" and scans * image.width * image.height > SCANS * max_pixels
+    )
 
 
 def _tail(file: BinaryIO) -> bytes:

@@ -30,7 +30,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL_PX = 64
 
 # Formats whose header states the true size, so that the pixel limit holds before anything is decoded (an ICO, say, may
-# hold a far larger PNG), and which start no other program (EPS does). What else costs is in `_refuse_too_large`.
+# hold a far larger PNG), and which start no other program (EPS does). What else costs is in `refuse_too_large`.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "HEIF")
 # Brands of ISO/IEC 23008-12 in a file's first box: HEVC pictures, single or in a sequence.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -129,7 +129,7 @@ def decode(data: bytes, preprocessing: Preprocessing) -> Image.Image:
     except MemoryError:
         raise PictureError("decoding it needs more memory than there is") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError...
-        raise PictureError(_reason(error, data)) from error
+        raise PictureError(reason_of(error, data)) from error
 
 
 def open_picture(file: BinaryIO) -> Image.Image:
@@ -160,7 +160,7 @@ def _register_heif() -> None:
 
 def _decode(data: bytes, preprocessing: Preprocessing) -> Image.Image:
     with open_picture(BytesIO(data)) as opened:
-        _refuse_too_large(opened, data, preprocessing.max_pixels)
+        refuse_too_large(opened, data, preprocessing.max_pixels)
         opened.draft(opened.mode, (2 * preprocessing.resize, 2 * preprocessing.resize))
         opened.load()
         turn = UPRIGHT.get(_orientation(opened))
@@ -168,8 +168,11 @@ def _decode(data: bytes, preprocessing: Preprocessing) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _refuse_too_large(opened: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Raises PictureError when decoding would cost more than the picture's limit, before anything is decoded."""
+def refuse_too_large(opened: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Raises PictureError when decoding would cost more than the picture's limit, before anything is decoded.
+
+    `data` is all of the file.
+    """
     _refuse_size(*opened.size, max_pixels)
     if opened.format == "TIFF":
         tags = opened.tag_v2  # type: ignore[attr-defined]
@@ -223,8 +226,8 @@ def _rgba(image: Image.Image) -> Image.Image:
     return image.convert("RGBA")
 
 
-def _reason(error: Exception, data: bytes) -> str:
-    """A short reason, from what the decoder said and how the bytes begin."""
+def reason_of(error: Exception, data: bytes) -> str:
+    """A short reason, from what the decoder said and how the bytes begin: their first 4096 are enough."""
     if isinstance(error, UnidentifiedImageError):
         head = data[:256].lstrip().lower()
         if head.startswith((b"<!doctype html", b"<html", b"<?xml", b"<svg")):

@@ -18,7 +18,7 @@ from trainserve.errors import DataError, UserError, nearest
 from trainserve.package.description import ModelDescription
 from trainserve.spec.classifier import Classifier
 from trainserve.train.folders import SUFFIXES, Passed, entries, ids, pictures
-from trainserve.train.imagefolder import SHOWN, SPLIT_NAMES, Listing, survey_for
+from trainserve.train.imagefolder import SHOWN, SPLIT_NAMES, Listing, neighbour, survey_for
 
 Split = Literal["train", "val", "all"]
 
@@ -178,7 +178,9 @@ def _refuse_no_folder(folder: Path) -> None:
     except OSError as error:  # a name of 300 letters, a link to itself
         raise DataError(f"data folder {folder} cannot be read: {error.strerror}") from None
     if not is_folder:
-        what = f"{folder} is a file, not a folder" if there else f"data folder {folder} does not exist"
+        alike = None if there else neighbour(folder)
+        guess = f", did you mean {alike}?" if alike else ""
+        what = f"{folder} is a file, not a folder" if there else f"data folder {folder} does not exist{guess}"
         raise DataError(what, hint="give a folder that holds one folder a class")
 
 

@@ -11,6 +11,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median_low
 from typing import Any
 
@@ -60,7 +61,7 @@ class DataReport:
     warnings: tuple[Warned, ...]
     ignored: dict[str, list[str]]
     notices: tuple[str, ...]
-    next: str  # the command to go on with
+    next: str  # the command to go on with; "" where there is no such folder to go on with
 
     @property
     def ok(self) -> bool:
@@ -189,7 +190,16 @@ def _batch(classifier: Classifier, kept: Listing) -> tuple[int | None, list[Spec
     return None, []
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name of 300 letters, a folder that nobody may look into
+        return False
+
+
 def _next(classifier: Classifier, source: str | None, batch: int | None, refusals: Sequence[PlatformError]) -> str:
+    if not _is_folder(Path(classifier.spec.data.path)):
+        return ""  # the same command again would say the same again
     if source is not None:
         words = ["-f", source]
     else:

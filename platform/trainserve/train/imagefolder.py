@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
-from trainserve.errors import DataError
+from trainserve.errors import DataError, nearest
 from trainserve.spec.classifier import Classifier, DataSpec
 from trainserve.train.folders import SUFFIXES as SUFFIXES  # noqa: PLC0414  others read it here
 from trainserve.train.folders import Entry, Id, Passed, as_text, entries, ids, pictures
@@ -113,7 +113,9 @@ def survey(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_cla
         return Survey(nothing, (DataError(f"data folder {path} cannot be read: {error.strerror}"),), passed)
     if not there:
         hint = "give the folder that holds one folder a class"
-        return Survey(nothing, (DataError(f"data folder {path} does not exist", hint=hint),), passed)
+        alike = neighbour(path)
+        guess = f", did you mean {alike}?" if alike else ""
+        return Survey(nothing, (DataError(f"data folder {path} does not exist{guess}", hint=hint),), passed)
     if not path.is_dir():
         hint = "give the folder that holds one a class"
         return Survey(nothing, (DataError(f"{path} is a file, not a folder of pictures", hint=hint),), passed)
@@ -141,6 +143,16 @@ def survey(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_cla
     notices = (*extra, *((said,) if said else ()))
     found = Listing(path, tuple(classes), tuple(train), tuple(val), notices)
     return Survey(found, (*passed.unreadable, *refusals), passed)
+
+
+def neighbour(path: Path) -> Path | None:
+    """The folder beside `path`, which is not there, whose name is most alike; None where nothing is alike."""
+    try:
+        beside = [found.name for found in path.parent.iterdir() if found.is_dir()]
+    except OSError:
+        return None
+    alike = nearest(path.name, beside)
+    return None if alike is None else path.with_name(alike)
 
 
 def scan_for(classifier: Classifier) -> Listing:

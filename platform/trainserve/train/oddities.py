@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,12 +159,12 @@ class Oddities:
             )
 
     def _links(self, passed: Passed) -> Iterator[Warned]:
-        root = self.listing.root.resolve()
+        root = Path(os.path.realpath(self.listing.root))  # as Path.resolve, but a link to itself is no error
         loops = set(passed.loops)
         outside = [
             path
             for path in passed.links
-            if path not in loops and not (self.listing.root / path).resolve().is_relative_to(root)
+            if path not in loops and not Path(os.path.realpath(self.listing.root / path)).is_relative_to(root)
         ]
         if outside:
             yield Warned(

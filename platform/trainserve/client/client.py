@@ -63,10 +63,14 @@ class Client:
         """An example data set (digits, cifar10, ...) as a folder of pictures, ./NAME unless given.
 
         `local` is a folder or file with what would be downloaded; `limit` the most pictures of a class in each part.
+        What is downloaded is told to the listener.
         """
         from trainserve.train import get
 
-        return get.get(name, Path(folder or name), local=Path(local) if local else None, limit=limit)
+        return get.get(
+            name, Path(folder or name), local=Path(local) if local else None, limit=limit,
+            progress=self._listener.downloading,
+        )  # fmt: skip
 
     def check_data(
         self,

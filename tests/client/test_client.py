@@ -10,16 +10,19 @@ from typing import Any, get_type_hints
 import pytest
 
 import trainserve
+from support import published
 from support.tiny import tiny_run
 from trainserve import Client
 from trainserve.client.follow import Outcome
-from trainserve.client.listener import Lines
+from trainserve.client.listener import Lines, Listener
 from trainserve.client.values import ServeValues, TrainValues
 from trainserve.errors import DataError, EnvironmentProblem, RunFailed, SpecError, UserError
+from trainserve.machine.usage import size_words
 from trainserve.observe.events import Event
 from trainserve.observe.summary import summarize
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.flags import flag_fields
+from trainserve.train.get_sources import SOURCES
 
 
 def test_the_package_is_cheap_and_knows_its_client() -> None:
@@ -124,6 +127,25 @@ def test_lines_tell_an_event_in_a_line_and_few_of_the_steps() -> None:
         "epoch 1/2  step 2/10  loss 0.5000  8 images/s  ETA -",
         "epoch 1/2  step 4/10  loss 0.5000  8 images/s  ETA -",
     ]
+
+
+def test_downloads_are_heard(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = published.TINY["cifar10"]()
+    ((name, data),) = files.items()
+
+    class Heard(Listener):
+        def downloading(self, file: str, done: int, total: int) -> None:
+            heard.append((file, done, total))
+
+    heard: list[tuple[str, int, int]] = []
+    said: list[str] = []
+    with published.serving(files) as server:
+        monkeypatch.setitem(SOURCES, "cifar10", published.source("cifar10", files, server.url))
+        Client(Heard()).get_data("cifar10", tmp_path / "one")
+        assert heard[-1] == (name, len(data), len(data))
+        (home / "downloads" / name).unlink()
+        Client(Lines(said.append)).get_data("cifar10", tmp_path / "two")
+    assert said == [f"downloading {name}, {size_words(len(data))}"]
 
 
 def test_a_classifier_is_what_a_file_is(home: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +24,10 @@ from trainserve.cli.data_table import report_table
 from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
 from trainserve.cli.spec_flags import given, spec_options
+from trainserve.client.client import Client
+from trainserve.client.listener import Lines, Listener
 from trainserve.errors import EXIT_DATA, EXIT_OK, UserError
 from trainserve.machine import cgroup
-from trainserve.machine.usage import size_words
 from trainserve.train.get_sources import SOURCES
 
 
@@ -51,11 +51,9 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
     fashion-mnist and cifar10 becomes val/. A download that was stopped goes on where it was; whole ones stay in
     $TRAINSERVE_HOME/downloads.
     """
-    from trainserve.train import get
-
-    with _Downloads() as progress:
+    with _Downloads() as heard:
         try:
-            found = get.get(dataset, folder or Path(dataset), local=local, limit=limit, progress=progress)
+            found = Client(heard).get_data(dataset, folder, local=local, limit=limit)
         except KeyboardInterrupt:
             say(f"stopped, nothing was written; the same command goes on:\n  platform data get {dataset}")
             raise
@@ -68,7 +66,7 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
     return EXIT_OK
 
 
-class _Downloads:
+class _Downloads(Listener):
     """A bar for each file on a terminal; elsewhere a line for each file."""
 
     def __init__(self) -> None:
@@ -78,19 +76,21 @@ class _Downloads:
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
+        self._lines = Lines(say)
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
+    def __enter__(self) -> _Downloads:
         self._bar.start()
-        return self._heard
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
 
-    def _heard(self, file: str, done: int, total: int) -> None:
+    def downloading(self, file: str, done: int, total: int) -> None:
+        if self._bar.disable:
+            self._lines.downloading(file, done, total)
+            return
         if file not in self._tasks:
             self._tasks[file] = self._bar.add_task(file, total=total or None)
-            if self._bar.disable:
-                say(f"downloading {file}" + (f", {size_words(total)}" if total else ""))
         self._bar.update(self._tasks[file], completed=done, total=total or None)
 
 
@@ -131,5 +131,6 @@ def check_command(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     emit(fmt, report.to_dict(), table=lambda: report_table(report))
-    say(f"next: {report.next}")
+    if report.next:
+        say(f"next: {report.next}" if report.ok else f"when that is mended: {report.next}")
     return EXIT_OK if report.ok else EXIT_DATA

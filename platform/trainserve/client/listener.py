@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from trainserve.machine.usage import size_words
 from trainserve.observe import words
 from trainserve.observe.events import Event
 
@@ -17,6 +18,9 @@ class Listener:
 
     def pictures_checked(self, done: int, total: int) -> None:
         """So many of the pictures have been looked at; at times, and at the end."""
+
+    def downloading(self, file: str, done: int, total: int) -> None:
+        """So many bytes of a file are here; `total` is 0 where it is not known."""
 
     def following(self, run: str) -> None:
         """The run's processes are started, and its events follow."""
@@ -36,10 +40,17 @@ class Lines(Listener):
         self._clock = clock
         self._epochs = self._steps = 0
         self._next_step = 0.0
+        self._files: set[str] = set()
 
     def notice(self, text: str) -> None:
         """One sentence."""
         self._write(text)
+
+    def downloading(self, file: str, done: int, total: int) -> None:  # noqa: ARG002
+        """One line a file, at its begin."""
+        if file not in self._files:
+            self._files.add(file)
+            self._write(f"downloading {file}" + (f", {size_words(total)}" if total else ""))
 
     def event(self, event: Event) -> None:
         """One event; of the steps one every `step_every_s` seconds."""

@@ -140,6 +140,13 @@ def test_destination_is_a_folder(bundle: Path, tmp_path: Path) -> None:
         build_mar(bundle, tmp_path, name="digits")
 
 
+def test_an_archive_is_called_like_one(bundle: Path, tmp_path: Path) -> None:
+    """`-o json` is the format with other verbs, and a file called json would be nobody's wish."""
+    with pytest.raises(UserError, match=r"an archive ends with \.mar\nhint: -o .*/json\.mar, .*--output"):
+        build_mar(bundle, tmp_path / "json", name="digits")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_build_leaves_the_old_archive(
     bundle: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trainserve.cli.complete import run_names
-from trainserve.cli.output import emit, say
+from trainserve.cli.output import FORMATS, emit, say
 from trainserve.cli.paths import FilePath
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client.models import package
@@ -17,10 +17,15 @@ from trainserve.client.models import package
 
 @click.command("package", short_help="Pack a finished run into a TorchServe archive.")
 @click.argument("run", shell_complete=run_names)
-@click.option("-o", "--out", type=FilePath(), help="The archive to write. [default: NAME.mar]")
+@click.option(
+    "-o", "--out", type=FilePath(), metavar="FILE.mar", help="The archive to write, not a format. [default: NAME.mar]"
+)
 @click.option("--name", help="The model's name on the server. [default: the run's]")
 @click.option("--model-version", default="1.0", show_default=True, help="The model's version, a text: 1.10 stays 1.10.")
-@click.option("--format", "fmt", type=click.Choice(["table", "json", "yaml", "name"]), default="table", help="Format.")
+@click.option(
+    "--output", "--format", "fmt", type=click.Choice(FORMATS), default="table", show_default=True,
+    help="Format of what is printed: the -o of other verbs.",
+)  # fmt: skip
 @spec_options("serve")
 def package_command(
     run: str, out: Path | None, name: str | None, model_version: str, fmt: str, **spec_flags: Any

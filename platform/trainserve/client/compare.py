@@ -12,11 +12,11 @@ from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from trainserve.client import runs
+from trainserve.client.models import find_model
 from trainserve.errors import UserError
 from trainserve.evaluate.compare import Comparison, Subject
 from trainserve.evaluate.compare import compare as compare_subjects
 from trainserve.evaluate.paired import Answered
-from trainserve.local import rundir
 from trainserve.observe import events
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import WEIGHTS, ModelDescription
@@ -59,14 +59,15 @@ def compare(
 
 def subject(model: str | Path) -> Subject:
     """What is known of a run, finished or not, a bundle's folder or a .mar. Raises UserError."""
-    path = Path(model)
-    if path.is_file() or path.suffix == ".mar":
-        archive = read_mar(path)
-        with zipfile.ZipFile(path) as source, source.open(WEIGHTS) as weights:
+    found = find_model(model)
+    if found.archive is not None:
+        archive = read_mar(found.archive)
+        with zipfile.ZipFile(found.archive) as source, source.open(WEIGHTS) as weights:
             return _subject(str(model), archive.description, None, [], {"parameters": parameters(weights)}, None)
-    if (path / "model.json").is_file():
-        return _of_output(str(model), path, path.parent, None, {})
-    run = rundir.open_run(str(model))
+    if found.bundle is not None:
+        return _of_output(str(model), found.bundle, found.bundle.parent, None, {})
+    run = found.run
+    assert run is not None
     summary = runs.summary(run)
     bundle = run.output / "bundle"
     facts = {"state": summary["state"], "restarts": summary["restarts"]}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainserve.client.listener import Listener
-from trainserve.client.models import bundle_of
+from trainserve.client.models import bundle_of, find_model
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.local import rundir
 from trainserve.serve.answers import Answer, Prediction, predict_files
@@ -56,12 +55,11 @@ def evaluate(
 def _is_server(word: str) -> bool:
     if "://" in word:
         return not word.startswith(rundir.SCHEME)
-    if Path(word).exists() or word.endswith(".mar"):
-        return False
-    with suppress(UserError):
-        rundir.open_run(word)
-        return False
-    return any(word == server.name or word in server.models for server in running_servers())
+    try:
+        find_model(word)
+    except UserError:
+        return any(word == server.name or word in server.models for server in running_servers())
+    return False
 
 
 def _by_bundle(
@@ -79,9 +77,7 @@ def _by_bundle(
 
     if any(word == server.name for server in running_servers()):
         listener.notice(f"{word} is a server too: to ask that, give its URL (platform list)")
-    path = Path(word)
-    is_archive = path.is_file() or path.suffix == ".mar"
-    with infer.opened(path if is_archive else bundle_of(word)[1]) as bundle:
+    with infer.opened(find_model(word).archive or bundle_of(word)[1]) as bundle:
         description = bundle.description
         bad = left_out(bundle.path.with_name("data-check.json"))
         origin = labelled.trained(description, [picture.path for picture in bad])

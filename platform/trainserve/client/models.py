@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from trainserve.errors import UserError
 from trainserve.kube.names import FAILED, INTERRUPTED, SUCCEEDED, SUSPENDED
 from trainserve.local import rundir
+from trainserve.local.rundir import RunDir
+from trainserve.package.description import MODEL_JSON
 
 
 @dataclass(frozen=True)
@@ -24,43 +27,81 @@ class Archive:
     sha256: str
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is: exactly one of `archive`, `bundle` and `run`."""
+
+    name: str  # of the run, or of the file or folder
+    archive: Path | None = None  # a file, or what is called like one
+    bundle: Path | None = None  # a folder with a model.json
+    run: RunDir | None = None
+
+
+def find_model(word: str | Path) -> ModelSource:
+    """What a user means by a word: `local://NAME` is a run, what ends with .mar an archive.
+
+    Else a folder with a model.json is a bundle, a run's name is the run, and any other file is to be an archive. Raises
+    UserError for what is none of these.
+    """
+    text, path = str(word), Path(word)
+    if text == "":  # which pathlib takes for the current folder
+        raise UserError("'' is no run and no bundle", hint="platform list shows all runs")
+    if text.startswith(rundir.SCHEME):
+        run = rundir.open_run(text)
+        return ModelSource(run.name, run=run)
+    if path.suffix == ".mar":
+        return ModelSource(path.stem, archive=path)
+    if (path / MODEL_JSON).is_file():
+        return ModelSource(path.absolute().name, bundle=path)
+    try:
+        run = rundir.open_run(text)
+    except UserError:
+        if path.is_dir():
+            hint = "a finished run has its bundle in output/bundle"
+            raise UserError(f"{path}: neither a run nor a bundle: it has no {MODEL_JSON}", hint=hint) from None
+        if path.exists():
+            return ModelSource(path.stem, archive=path)
+        if "/" in text and "://" not in text:
+            raise UserError(f"{text}: no such file or folder", hint="a run's name, a bundle's folder, a .mar") from None
+        raise
+    return ModelSource(run.name, run=run)
+
+
 def bundle_of(word: str | Path) -> tuple[str, Path]:
     """(name, folder of the bundle) of a finished run or of a bundle's folder.
 
     Raises UserError where there is neither, or the run has no bundle yet.
     """
-    folder = Path(word)
-    if str(word) == "":  # which pathlib takes for the current folder
-        raise UserError("'' is no run and no bundle", hint="platform list shows all runs")
-    if (folder / "model.json").is_file():
-        return folder.absolute().name, folder
-    try:
-        run = rundir.open_run(str(word))
-    except UserError:
-        if folder.is_dir():
-            hint = "a finished run has its bundle in output/bundle"
-            raise UserError(f"{folder}: neither a run nor a bundle: it has no model.json", hint=hint) from None
-        raise
-    bundle = run.output / "bundle"
+    found = find_model(word)
+    if found.archive is not None:
+        what = "a file, neither a run nor a bundle" if found.archive.exists() else "no such file, run or bundle"
+        raise UserError(f"{word}: {what}", hint="give a run's name, or the folder of a bundle")
+    if found.run is None:
+        assert found.bundle is not None
+        return found.name, found.bundle
+    bundle = found.run.output / "bundle"
     if not bundle.is_dir():
-        raise UserError(
-            f"run {run.name!r} has no bundle: its state is {run.state()}", hint=_hint(run.name, run.state())
-        )
-    return run.name, bundle
+        raise _nothing(found.run, "bundle")
+    return found.name, bundle
 
 
 def archive_of(word: str | Path) -> Path:
     """The .mar file of a finished run, or the file itself. Raises UserError."""
-    path = Path(word)
-    if path.suffix == ".mar" or path.is_file():
-        return path
-    run = rundir.open_run(str(word))
-    archive = run.output / f"{run.name}.mar"
+    found = find_model(word)
+    if found.archive is not None:
+        return found.archive
+    if found.run is None:
+        raise UserError(f"{word}: a bundle, and not packed yet", hint=shlex.join(["platform", "package", str(word)]))
+    archive = found.run.output / f"{found.name}.mar"
     if not archive.is_file():
-        raise UserError(
-            f"run {run.name!r} has no archive: its state is {run.state()}", hint=_hint(run.name, run.state())
-        )
+        raise _nothing(found.run, "archive")
     return archive
+
+
+def _nothing(run: RunDir, what: str) -> UserError:
+    """What to say of a run without bundle or archive."""
+    state = run.state()
+    return UserError(f"run {run.name!r} has no {what}: its state is {state}", hint=_hint(run.name, state))
 
 
 def package(

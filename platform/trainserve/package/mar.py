@@ -26,6 +26,7 @@ from trainserve.package.modelname import check_name, check_version
 from trainserve.package.settings import model_config
 from trainserve.spec.classifier import ServeSpec
 
+SUFFIX = ".mar"
 CONFIG = "model-config.yaml"
 INDEX_TO_NAME = "index_to_name.json"
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as main; main()"
@@ -58,6 +59,11 @@ def build_mar(
     check_name(name)
     check_version(version)
     check_target(destination, f"{name}.mar")
+    if destination.suffix != SUFFIX:  # such as `-o json`, which is the format with other verbs
+        raise UserError(
+            f"{destination}: the name of an archive ends with {SUFFIX}",
+            hint=f"-o {destination}{SUFFIX}, or leave -o out; how the result is printed is --output",
+        )
     source = read_bundle(bundle)
     handler = handler_source()
     digests = {**source.description.digests, HANDLER: hashlib.sha256(handler).hexdigest()}

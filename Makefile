@@ -6,8 +6,10 @@ PY := .venv/bin/python
 READY := .venv/.ready
 # Test files at a time: most wait for processes of their own.
 JOBS := 3
+# Tests against a real API server at a time: most of each is waiting for it.
+CLUSTER_JOBS := 6
 
-.PHONY: help setup demo test test-fast lint fmt verify generate bench bench-gpu bench-serving clean
+.PHONY: help setup demo test test-fast test-cluster lint fmt verify generate bench bench-gpu bench-serving clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -25,6 +27,9 @@ test: $(READY)  ## all tests, with real torch processes and a real TorchServe
 
 test-fast: $(READY)  ## the tests that need seconds
 	@$(PY) -m pytest tests -m "not slow" -q
+
+test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
+	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared -n $(CLUSTER_JOBS) --dist worksteal
 
 lint: $(READY)  ## ruff, mypy strict, import contracts
 	@.venv/bin/ruff check .

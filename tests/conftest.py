@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
+
+CLUSTER_TESTS = Path(__file__).parent / "cluster"
 
 
 def pytest_configure() -> None:
@@ -16,7 +19,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite tests/golden/<case>/out.yaml, then read the diff"
     )
-    parser.addoption("--api-server", metavar="KUBECONFIG", help="run tests/conformance against this API server")
+    parser.addoption(
+        "--api-server",
+        metavar="KUBECONFIG",
+        help="run tests/conformance against this API server; `shared`: against that of tests/cluster",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests against a real API server run where they are asked for: pytest tests/cluster."""
+    if collection_path != CLUSTER_TESTS:
+        return None
+    asked = [Path(config.invocation_params.dir, str(word).split("::")[0]).resolve() for word in config.args]
+    return None if any(path == CLUSTER_TESTS or CLUSTER_TESTS in path.parents for path in asked) else True
 
 
 @pytest.fixture

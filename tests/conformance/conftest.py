@@ -2,20 +2,20 @@
 
 pytest tests/conformance                        the one in memory
 pytest tests/conformance --api-server FILE      the one that this kubeconfig names; the CRD is installed if missing
+pytest tests/conformance tests/cluster --api-server shared      the one of the cluster tests
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from support import testserver
+from support.coroutines import pytest_pyfunc_call  # noqa: F401 - pytest finds it here
 from support.real import namespaced
 from trainserve.kube.cluster import Cluster
 from trainserve.local.server import MemoryCluster
@@ -27,7 +27,11 @@ _namespaces = itertools.count(1)
 def kubeconfig(request: pytest.FixtureRequest) -> str | None:
     """Of the real API server to test; None: the one in memory."""
     given: str | None = request.config.getoption("--api-server")
-    return given
+    if given != "shared":
+        return given
+    if reason := testserver.skipped():
+        pytest.skip(reason)
+    return str(testserver.server().kubeconfig)
 
 
 @pytest.fixture
@@ -58,20 +62,3 @@ def compact(kubeconfig: str | None) -> Callable[[MemoryCluster], None]:
 def bookmark_within_s(kubeconfig: str | None) -> float:
     """Length of a watch in which the server sends a bookmark: a real one sends one a minute."""
     return 0.05 if kubeconfig is None else 65.0
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    wanted = pyfuncitem._fixtureinfo.argnames
-    asyncio.run(_call(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in wanted}))
-    return True
-
-
-async def _call(test: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    async with AsyncExitStack() as stack:
-        for name, value in arguments.items():
-            if isinstance(value, AbstractAsyncContextManager):
-                arguments[name] = await stack.enter_async_context(value)
-        await asyncio.wait_for(test(**arguments), timeout=90)

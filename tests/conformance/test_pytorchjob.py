@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.server import job, template
-from trainserve.kube.cluster import BadRequest, Cluster, Invalid, Manifest
+from trainserve.kube.cluster import Cluster, Invalid, Manifest
 from trainserve.kube.names import PYTORCHJOB
 
 
@@ -33,34 +33,6 @@ async def test_a_template_is_kept_as_it_is(cluster: Cluster, namespace: str) -> 
     assert stored == odd
 
 
-@pytest.mark.parametrize(
-    ("where", "path"),
-    [
-        ((), "spec.extra"),
-        (("runPolicy",), "spec.runPolicy.extra"),
-        (("runPolicy", "schedulingPolicy"), "spec.runPolicy.schedulingPolicy.extra"),
-        (("elasticPolicy",), "spec.elasticPolicy.extra"),
-        (("pytorchReplicaSpecs", "Master"), "spec.pytorchReplicaSpecs.Master.extra"),
-    ],
-)
-async def test_an_unknown_field_is_named_with_its_path(
-    cluster: Cluster, namespace: str, where: tuple[str, ...], path: str
-) -> None:
-    sent = job("a", workers=1)
-    at: Manifest = sent["spec"]
-    for key in where:
-        at = at.setdefault(key, {})
-    at["extra"] = 1
-    with pytest.raises(BadRequest, match=f'unknown field "{path}"'):
-        await cluster.create(PYTORCHJOB, namespace, sent)
-
-
-def with_master(**fields: Any) -> Manifest:
-    sent = job("a")
-    sent["spec"]["pytorchReplicaSpecs"]["Master"] |= fields
-    return sent
-
-
 def with_worker(**fields: Any) -> Manifest:
     sent = job("a", workers=1)
     sent["spec"]["pytorchReplicaSpecs"]["Worker"] |= fields
@@ -71,46 +43,6 @@ def with_replicas(**replica_specs: Any) -> Manifest:
     sent = job("a")
     sent["spec"]["pytorchReplicaSpecs"] = replica_specs
     return sent
-
-
-@pytest.mark.parametrize(
-    ("sent", "path"),
-    [
-        (with_replicas(), "spec.pytorchReplicaSpecs"),
-        (with_replicas(Master={"template": template()}, worker={"template": template()}), "spec.pytorchReplicaSpecs"),
-        (with_replicas(Chief={"template": template()}), "spec.pytorchReplicaSpecs"),
-        (with_master(replicas=2), "spec.pytorchReplicaSpecs"),
-        (with_master(replicas=0), "spec.pytorchReplicaSpecs"),
-        (with_worker(replicas=0), "spec.pytorchReplicaSpecs"),
-        (with_worker(replicas="4"), "spec.pytorchReplicaSpecs.Worker.replicas"),
-        (with_master(restartPolicy="Sometimes"), "spec.pytorchReplicaSpecs.Master.restartPolicy"),
-        (with_master(template={}), "spec.pytorchReplicaSpecs.Master.template.spec"),
-        (
-            with_master(template={"spec": {"containers": []}}),
-            "spec.pytorchReplicaSpecs.Master.template.spec.containers",
-        ),
-        (with_master(template=template(image="")), "spec.pytorchReplicaSpecs.Master.template.spec.containers"),
-        (with_worker(template=template(name="trainer")), "spec.pytorchReplicaSpecs"),
-        (job("a", nprocPerNode=4), "spec.nprocPerNode"),
-        (job("a", nprocPerNode="many"), "spec.nprocPerNode"),
-        (job("a", nprocPerNode="0"), "spec.nprocPerNode"),
-        (job("a", elasticPolicy={"minReplicas": 1}), "spec.elasticPolicy"),
-        (job("a", workers=2, elasticPolicy={"minReplicas": 3, "maxReplicas": 2}), "spec.elasticPolicy"),
-        (job("a", workers=2, elasticPolicy={"rdzvBackend": "static"}), "spec.elasticPolicy.rdzvBackend"),
-        (job("a", workers=2, nprocPerNode="2", elasticPolicy={"nProcPerNode": 2}), "spec"),
-        (job("a", runPolicy={"cleanPodPolicy": "Some"}), "spec.runPolicy.cleanPodPolicy"),
-        (job("a", runPolicy={"backoffLimit": -1}), "spec.runPolicy.backoffLimit"),
-        (job("a", runPolicy={"managedBy": "example.com/other"}), "spec.runPolicy.managedBy"),
-        (job("a", runPolicy={"suspend": "yes"}), "spec.runPolicy.suspend"),
-    ],
-)
-async def test_a_broken_rule_is_named_with_its_path(
-    cluster: Cluster, namespace: str, sent: Manifest, path: str
-) -> None:
-    with pytest.raises(Invalid) as caught:
-        await cluster.create(PYTORCHJOB, namespace, sent)
-    assert path in caught.value.message
-    assert (await cluster.list(PYTORCHJOB, namespace)).items == []
 
 
 @pytest.mark.parametrize(

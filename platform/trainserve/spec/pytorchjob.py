@@ -33,7 +33,7 @@ MAX_LABEL = 63  # letters of a DNS label and of a label's value
 MAX_CONTAINERS = 32
 MAX_REPLICAS = 10_000  # twice the nodes that Kubernetes is made for (https://kubernetes.io/docs/setup/best-practices/cluster-large/)
 _INT32_MAX = 2**31 - 1
-_LARGEST = 10**15  # of a number that a pod tells: JSON readers that know only doubles read it exactly
+_LARGEST = 10**15  # of a long number: JSON readers that know only doubles read it exactly
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NPROC = re.compile(r"auto|cpu|gpu|[1-9][0-9]{0,8}")
 
@@ -102,7 +102,7 @@ class RunPolicy(Api):
         None, ge=0, le=_INT32_MAX, description="The job is deleted so many s after its end. Default: never."
     )
     active_deadline_seconds: int | None = Field(
-        None, ge=0, description="The job fails when active for longer, in s. Default: no limit."
+        None, ge=0, le=_LARGEST, description="The job fails when active for longer, in s. Default: no limit."
     )
     backoff_limit: int | None = Field(
         None, ge=0, le=_INT32_MAX, description="Restarts before the job fails. Default: no limit."
@@ -159,7 +159,7 @@ class Progress(Api):
     epochs: int | None = Field(None, ge=0, le=_INT32_MAX, description="Epochs in all.")
     step: int | None = Field(None, ge=0, le=_LARGEST, description="Optimizer steps done, over all epochs.")
     steps: int | None = Field(None, ge=0, le=_LARGEST, description="Steps in all.")
-    loss: float | None = Field(None, ge=-_LARGEST, le=_LARGEST, description="Of the newest training step told.")
+    loss: float | None = Field(None, allow_inf_nan=False, description="Of the newest training step told.")
     top1: float | None = Field(None, ge=0, le=1, description="Of the newest validation.")
     images_per_second: float | None = Field(None, ge=0, le=_LARGEST, description="Of training, over the whole job.")
     eta_seconds: float | None = Field(None, ge=0, le=_LARGEST, description="Until the end of training, in s.")
@@ -412,6 +412,8 @@ def _template_problems(template: dict[str, Any], path: str) -> list[Problem]:
         found.append(container.get("name"))
         if not isinstance(container.get("name"), str) or not container["name"]:
             problems.append(Problem(f"{at}.name", "is required"))
+        elif len(container["name"]) > MAX_LABEL:
+            problems.append(Problem(f"{at}.name", f"has {len(container['name'])} letters, {MAX_LABEL} are allowed"))
         if not isinstance(container.get("image"), str) or not container["image"]:
             problems.append(Problem(f"{at}.image", "is required"))
     if names.CONTAINER not in found:

@@ -1,0 +1,173 @@
+"""What keeps a node known and alive: its object, its Ready condition, its Lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.kube import moments, names
+from trainserve.kube.cluster import AlreadyExists, ApiError, Conflict, Manifest, NotFound
+from trainserve.local import nodeobject
+from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
+
+if TYPE_CHECKING:
+    from trainserve.kube.client import KubeCluster
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 10.0  # a quarter of LEASE_S, as a kubelet's
+STATUS_EVERY_S = 60.0  # where nothing has changed
+TRIES = 5  # where somebody else writes the node at the same time
+
+
+class NodeHeart:
+    """Writes the node's object and Lease. `clock` gives unix seconds."""
+
+    def __init__(
+        self,
+        cluster: KubeCluster,
+        shape: NodeShape,
+        machine: Machine,
+        clock: Callable[[], float],
+        beat_s: float = BEAT_S,
+    ) -> None:
+        self._cluster = cluster
+        self._shape = shape
+        self._machine = machine
+        self._clock = clock
+        self._beat_s = beat_s
+        self._takes_pods = True
+
+    async def register(self) -> None:
+        """Make the node known and Ready.
+
+        Raises UserError when the name is another node's, EnvironmentProblem when the server refuses or is away.
+        """
+        try:
+            found = await self._find()
+            if found is not None:
+                await self._check_is_ours(found)
+                await self._cluster.patch(names.NODE, None, self._shape.name, {"metadata": {"labels": self._labels()}})
+            await self._beat()
+        except ApiError as error:
+            raise EnvironmentProblem(
+                f"the API server refuses node {self._shape.name!r}: {error.message}",
+                hint="the kubeconfig's user must be allowed to create, get and patch nodes, their status and Leases",
+            ) from error
+        except OSError as error:
+            raise EnvironmentProblem(f"the API server does not answer: {error}", hint="is it running?") from error
+
+    async def beat(self) -> None:
+        """Until cancelled: renew the Lease, keep the node there and Ready."""
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                await self._beat()
+            except (ApiError, OSError) as error:
+                log.warning("the node's sign of life cannot be written: %s", error)
+
+    async def stopped(self) -> None:
+        """Say that the node takes no pods and is not Ready."""
+        self._takes_pods = False
+        name = self._shape.name
+        for tries_left in reversed(range(TRIES)):
+            found = await self._find()
+            if found is None:
+                return
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            try:
+                taints = {"metadata": version, "spec": {"taints": nodeobject.not_ready_taints(found)}}
+                found = await self._cluster.patch(names.NODE, None, name, taints)
+                await self._write_status(found, ready=False)
+            except Conflict:
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    async def _find(self) -> Manifest | None:
+        try:
+            return await self._cluster.get(names.NODE, None, self._shape.name)
+        except NotFound:
+            return None
+
+    async def _check_is_ours(self, found: Manifest) -> None:
+        name = self._shape.name
+        if (found["metadata"].get("labels") or {}).get(names.LABEL_NODE) != names.NODE_OF_PROCESSES:
+            raise UserError(
+                f"node {name!r} of this cluster is not one of `platform node run`", hint="choose another --name"
+            )
+        boot = found.get("status", {}).get("nodeInfo", {}).get("bootID")
+        if boot == self._machine.boot:
+            return  # an earlier process here: the lock of its folder says that it has ended
+        try:
+            lease = await self._cluster.get(names.LEASE, names.NODE_LEASE_NAMESPACE, name)
+        except NotFound:
+            return
+        renewed = moments.unix(lease["spec"].get("renewTime")) or 0.0
+        if self._clock() - renewed < LEASE_S and _ready(found).get("status") == "True":
+            raise UserError(
+                f"a node {name!r} runs on another machine, or ran there {LEASE_S} s ago", hint="choose another --name"
+            )
+
+    async def _beat(self) -> None:
+        """The node there, its condition as it should be, its Lease renewed."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                found = await self._keep()
+            except Conflict:  # the node controller writes too
+                if not tries_left:
+                    raise
+            else:
+                await self._renew(found)
+                return
+
+    async def _keep(self) -> Manifest:
+        found = await self._find() or await self._create()
+        before = _ready(found)
+        heard = moments.unix(before.get("lastHeartbeatTime")) or 0.0
+        wanted = "True" if self._takes_pods else "False"
+        if before.get("status") != wanted or self._clock() - heard >= STATUS_EVERY_S or not self._is_told(found):
+            await self._write_status(found, ready=self._takes_pods)
+        return found
+
+    def _is_told(self, found: Manifest) -> bool:
+        status: Manifest = found.get("status", {})
+        here: bool = status.get("nodeInfo", {}).get("bootID") == self._machine.boot
+        return here and dict(self._shape.resources) == status.get("capacity")
+
+    async def _create(self) -> Manifest:
+        log.info("node %s: created", self._shape.name)
+        try:
+            return await self._cluster.create(names.NODE, None, nodeobject.node(self._shape, self._machine))
+        except AlreadyExists:
+            return await self._cluster.get(names.NODE, None, self._shape.name)
+
+    async def _write_status(self, found: Manifest, *, ready: bool) -> None:
+        status = nodeobject.status(self._shape, self._machine, found.get("status") or {}, self._clock(), ready=ready)
+        gone = {name: None for name in found.get("status", {}).get("capacity") or {} if name not in status["capacity"]}
+        for part in ("capacity", "allocatable"):
+            status[part] = {**gone, **status[part]}
+        patch = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"]}, "status": status}
+        await self._cluster.patch(names.NODE, None, self._shape.name, patch, subresource="status")
+
+    async def _renew(self, found: Manifest) -> None:
+        lease = nodeobject.lease(found, self._clock())
+        try:
+            await self._cluster.patch(
+                names.LEASE, names.NODE_LEASE_NAMESPACE, self._shape.name, {"spec": lease["spec"]}
+            )
+        except NotFound:
+            await self._cluster.create(names.LEASE, names.NODE_LEASE_NAMESPACE, lease)
+
+    def _labels(self) -> dict[str, str]:
+        return nodeobject.labels(self._shape, self._machine)
+
+
+def _ready(found: Manifest) -> Manifest:
+    """The condition Ready; empty where there is none."""
+    conditions: list[Manifest] = found.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == names.NODE_READY), {})

@@ -1,0 +1,161 @@
+"""`platform node run` as a process: one a name and folder, ended by signals in order.
+
+The first SIGTERM or SIGINT stops the pods within their grace period, tells the cluster and ends with 0; a second one
+ends at once with 1. However the process dies, no process of its pods outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import platform
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainserve import __version__
+from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED, EnvironmentProblem, UserError
+from trainserve.kube import quantity
+from trainserve.kube.cluster import Manifest
+from trainserve.local.node import Node, NodeSettings
+from trainserve.local.nodeobject import Machine, NodeShape
+from trainserve.machine import cgroup, locks
+from trainserve.machine.home import home
+from trainserve.machine.processes import boot_id
+
+log = logging.getLogger(__name__)
+
+MOST_PODS = 110  # as a kubelet's default
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_TAINT = re.compile(rf"(?P<key>[^=:\s]+)(=(?P<value>[^=:\s]*))?:(?P<effect>{'|'.join(_EFFECTS)})")
+_RESOURCE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+
+
+def default_name() -> str:
+    """This machine's name, as a node may be called."""
+    return re.sub(r"[^-a-z0-9.]+", "-", platform.node().lower()).strip("-.") or "laptop"
+
+
+def default_root(name: str) -> Path:
+    return home() / "nodes" / name
+
+
+def shape(
+    name: str,
+    *,
+    cpu: str | None,
+    memory: str | None,
+    resources: Mapping[str, str],
+    labels: Mapping[str, str],
+    taints: Sequence[Manifest] = (),
+) -> NodeShape:
+    """What the node offers: what is given, else what this machine has. Raises UserError for what is no quantity."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"--name: {name!r} is no name of a node", hint="lower case letters, digits, dashes and dots, 253 at most"
+        )
+    limits = [limit for limit in (cgroup.memory_limit(), cgroup.total_memory()) if limit is not None]
+    offered = {
+        "cpu": cpu or str(cgroup.cores()),
+        "memory": memory or f"{min(limits, default=0) // 1024}Ki",
+        "pods": str(MOST_PODS),
+        **resources,
+    }
+    for resource, amount in offered.items():
+        if not _RESOURCE.fullmatch(resource):
+            raise UserError(f"--resource: {resource!r} is no name of a resource", hint="such as nvidia.com/gpu")
+        try:
+            wrong = quantity.parse(amount) < 0
+        except ValueError:
+            wrong = True
+        if wrong:
+            option = f"--{resource}" if resource in ("cpu", "memory") else f"--resource {resource}"
+            raise UserError(f"{option}: {amount!r} is no amount of a resource", hint="such as 2, 500m or 64Gi")
+    return NodeShape(name, offered, labels, tuple(taints))
+
+
+def taint(text: str) -> Manifest:
+    """`NAME[=VALUE]:EFFECT`, as `kubectl taint` takes it. Raises UserError."""
+    match = _TAINT.fullmatch(text)
+    if match is None:
+        raise UserError(
+            f"--taint: {text!r} is not NAME[=VALUE]:EFFECT",
+            hint=f"EFFECT is {', '.join(_EFFECTS)}; such as trainserve.dev/local:NoSchedule",
+        )
+    found = {"key": match["key"], "effect": match["effect"]}
+    return {**found, "value": match["value"]} if match["value"] else found
+
+
+def run(
+    node: NodeShape,
+    *,
+    kubeconfig: str | None,
+    context: str | None,
+    root: Path,
+    namespaces: tuple[str, ...],
+    allow_root: bool,
+    stop_grace_s: float,
+) -> int:
+    """Be a node until a signal; returns the exit code. Raises UserError and EnvironmentProblem where that cannot be."""
+    if os.geteuid() == 0 and not allow_root:
+        raise UserError(
+            "pods would run as root on this machine, without any isolation",
+            hint="run it as a user of its own, or say --allow-root",
+        )
+    machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), __version__)
+    settings = NodeSettings(node, machine, root.absolute(), namespaces, stop_grace_s)
+    try:
+        settings.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = locks.take(settings.root / "lock")
+    except OSError as error:
+        raise EnvironmentProblem(f"--root: {error.filename}: {error.strerror}", hint="choose another --root") from error
+    if lock is None:
+        raise UserError(
+            f"a node runs in {settings.root} already", hint="give this one another --name, or another --root"
+        )
+    whose = f"namespaces {', '.join(namespaces)}" if namespaces else "ALL namespaces"
+    log.warning(
+        "whoever may create pods in %s of this cluster can run any command as %s on this machine",
+        whose,
+        getpass.getuser(),
+    )
+    try:
+        return asyncio.run(_run(settings, kubeconfig, context))
+    finally:
+        os.close(lock)
+
+
+async def _run(settings: NodeSettings, kubeconfig: str | None, context: str | None) -> int:
+    from trainserve.kube.client import connect
+
+    read_end, write_end = os.pipe()  # the write end is in no other process: it closes when this one dies
+    try:
+        async with connect(kubeconfig, context) as cluster:
+            node = Node(cluster, settings, lifeline=read_end)
+            _stop_at_signals(node)
+            await node.run()
+    finally:
+        os.close(write_end)
+        os.close(read_end)
+    log.info("node %s: stopped; kubectl delete node %s takes it out of the cluster", *[settings.shape.name] * 2)
+    return EXIT_OK
+
+
+def _stop_at_signals(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    seen: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if seen:
+            log.warning("%s again: ending at once", number.name)
+            os._exit(EXIT_RUN_FAILED)  # the lifeline ends every process of a pod
+        seen.append(number)
+        node.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)

@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "tensorboard": ("trainserve.cli.tensorboard", "Show the curves of runs in TensorBoard."),
     "doctor": ("trainserve.cli.doctor", "Check what this machine has of what is needed."),
     "operator": ("trainserve.cli.operator", "Run the controller of PyTorchJobs against a Kubernetes API server."),
+    "node": ("trainserve.cli.node", "Make this machine a node of a cluster: pods run as processes."),
     "completion": ("trainserve.cli.completion", "Print a script with which the shell completes names."),
 }
 

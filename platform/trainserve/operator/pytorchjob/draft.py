@@ -18,6 +18,13 @@ _PROGRESS = {"progress", "progressSummary", "eta"}
 _LONGEST_MESSAGE = 1024  # letters; what an Event may hold
 
 
+def run_policy(job: Manifest) -> Manifest:
+    """`spec.runPolicy`; {} also where a job is so wrong that there is none to read."""
+    spec = job.get("spec")
+    policy = spec.get("runPolicy") if isinstance(spec, dict) else None
+    return policy if isinstance(policy, dict) else {}
+
+
 class Draft:
     """A copy of the job's status to write into. The job itself is never changed."""
 
@@ -35,8 +42,7 @@ class Draft:
 
     @property
     def run_policy(self) -> Manifest:
-        policy: Manifest = self.job["spec"].get("runPolicy") or {}
-        return policy
+        return run_policy(self.job)
 
     @property
     def generation(self) -> int:

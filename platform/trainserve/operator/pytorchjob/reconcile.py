@@ -25,7 +25,7 @@ from trainserve.operator.pytorchjob import (
     ttl,
 )
 from trainserve.operator.pytorchjob.decision import Decision, Delete
-from trainserve.operator.pytorchjob.draft import Draft
+from trainserve.operator.pytorchjob.draft import Draft, run_policy
 from trainserve.operator.pytorchjob.observed import Observed, Pod
 from trainserve.spec.pytorchjob import default
 
@@ -33,7 +33,7 @@ from trainserve.spec.pytorchjob import default
 def reconcile(job: Manifest, observed: Observed, now: float) -> Decision:
     """`job` as the API server has it; `now` in unix seconds. Changes neither, and says the same for the same input."""
     # Another controller's job, and one that is going away, is left alone.
-    if (job["spec"].get("runPolicy") or {}).get("managedBy", "") not in names.MANAGED_BY_US:
+    if run_policy(job).get("managedBy", "") not in names.MANAGED_BY_US:
         return Decision()
     if "deletionTimestamp" in job["metadata"]:
         return Decision()

@@ -13,7 +13,7 @@ def is_over(draft: Draft) -> bool:
     """Whether the finished job is to be deleted; if not yet, asks to be looked at when it is."""
     ttl_s = draft.run_policy.get("ttlSecondsAfterFinished")
     finished_at = unix(conditions.finished_at(draft.status))
-    if ttl_s is None or finished_at is None:
+    if not isinstance(ttl_s, int) or finished_at is None:  # of a job that breaks rules it may be anything
         return False
     left_s = finished_at + float(ttl_s) - draft.now
     if left_s > 0:

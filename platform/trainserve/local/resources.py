@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainserve.kube.cluster import Manifest
-from trainserve.kube.names import EVENT, POD, PYTORCHJOB, SERVICE, Kind
+from trainserve.kube.names import EVENT, LEASE, POD, PYTORCHJOB, SERVICE, Kind
 from trainserve.local import metadata, schema
 from trainserve.local.pod_rules import default_pod, pod_problems, pod_update_problems
 from trainserve.spec import pytorchjob
@@ -106,6 +106,20 @@ def _event_problems(event: Manifest) -> list[str]:
     return []
 
 
+def _lease_problems(lease: Manifest) -> list[str]:
+    spec = lease.get("spec", {})
+    wrong = []
+    if spec.get("leaseDurationSeconds", 1) <= 0:
+        wrong.append(
+            f"spec.leaseDurationSeconds: Invalid value: {spec['leaseDurationSeconds']}: must be greater than 0"
+        )
+    if spec.get("leaseTransitions", 0) < 0:
+        wrong.append(
+            f"spec.leaseTransitions: Invalid value: {spec['leaseTransitions']}: must be greater than or equal to 0"
+        )
+    return wrong
+
+
 def _job_unknown_fields(job: Manifest) -> list[str]:
     try:
         pytorchjob.parse(job)
@@ -154,6 +168,7 @@ RESOURCES: Mapping[Kind, Resource] = {
             problems=_service_problems,
             update_problems=_service_update_problems,
         ),
+        Resource(LEASE, schema.LEASE, problems=_lease_problems),
         Resource(EVENT, schema.EVENT, problems=_event_problems, expires_s=3600.0),
         Resource(
             PYTORCHJOB,

@@ -254,5 +254,14 @@ EVENT: Node = _fields(
     series=_fields(strings="lastObservedTime", integers="count"),
 )
 
+LEASE: Node = _fields(
+    strings="apiVersion kind",
+    metadata=OBJECT_META,
+    spec=_fields(
+        strings="holderIdentity acquireTime renewTime preferredHolder strategy",
+        integers="leaseDurationSeconds leaseTransitions",
+    ),
+)
+
 # The rules of a custom resource's spec and status are its own; here its outside.
 CUSTOM_RESOURCE: Node = _fields(strings="apiVersion kind", anything="spec status", metadata=OBJECT_META)

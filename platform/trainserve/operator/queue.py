@@ -39,6 +39,7 @@ class WorkQueue(Generic[Key]):
         self._due: dict[Key, float] = {}  # the one entry of _later that counts
         self._sequence = 0
         self._failures: dict[Key, int] = {}
+        self._since: dict[Key, float] = {}  # when what is in _waiting was added
         self._closed = False
         self._wake = asyncio.Event()
 
@@ -47,6 +48,7 @@ class WorkQueue(Generic[Key]):
         if self._closed or key in self._waiting:
             return
         self._waiting.add(key)
+        self._since[key] = self._clock()
         if key not in self._working:
             self._ready.append(key)
             self._wake.set()
@@ -86,6 +88,7 @@ class WorkQueue(Generic[Key]):
             if self._ready:
                 key = self._ready.popleft()
                 self._waiting.discard(key)
+                del self._since[key]
                 self._working.add(key)
                 return key
             left_s = max(0.0, self._later[0][0] - self._clock()) if self._later else None
@@ -101,6 +104,14 @@ class WorkQueue(Generic[Key]):
         if key in self._waiting:
             self._ready.append(key)
             self._wake.set()
+
+    def depth(self) -> int:
+        """How many keys wait for a worker."""
+        return len(self._waiting)
+
+    def oldest_s(self) -> float:
+        """For how many seconds the first of them has waited; 0 where none does."""
+        return self._clock() - next(iter(self._since.values())) if self._since else 0.0
 
     def wake(self) -> None:
         """Look at the clock again: for clocks that do not run by themselves."""

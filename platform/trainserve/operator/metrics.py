@@ -1,0 +1,205 @@
+"""What the operator counts of itself, for Prometheus.
+
+Five counters are called and labelled as the Training Operator's, so that its dashboards and alerts go on working:
+`training_operator_jobs_{created,deleted,successful,failed,restarted}_total`. They follow from status writes that have
+succeeded, so a job is counted once, whichever operator works on it and however often one starts anew; only what is
+deleted is counted from what is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trainserve import __version__
+from trainserve.kube import names, replicas
+from trainserve.kube.cluster import Manifest
+from trainserve.kube.moments import unix
+from trainserve.kube.names import Kind
+from trainserve.operator.pytorchjob import conditions
+from trainserve.operator.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+FRAMEWORK = "pytorch"
+_UPSTREAM = ("job_namespace", "framework")
+_PASS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_REQUEST_S = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_START_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
+# Answers that say nothing is wrong: 404 and 409 are what a controller that races with others is told.
+_EXPECTED = frozenset({404, 409, 410})
+
+
+class Metrics(Telemetry):
+    """All metrics, in a registry of their own; `page` is what a scrape gets. `wall` gives unix seconds."""
+
+    content_type = prometheus_client.CONTENT_TYPE_LATEST
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self.registry = registry = CollectorRegistry()
+        # Else "…_created" stands beside each counter: half of the page, used by nobody.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        upstream = {
+            what: Counter(f"training_operator_jobs_{what}", f"Jobs {what}.", _UPSTREAM, registry=registry)
+            for what in ("created", "deleted", "successful", "failed", "restarted")
+        }
+        self._upstream = upstream
+        self._restarts = Counter(
+            "trainserve_operator_gang_restarts",
+            "Restarts of a whole gang, by what brought them about; free ones do not count against backoffLimit.",
+            ("job_namespace", "cause", "free"),
+            registry=registry,
+        )
+        self._start = Histogram(
+            "trainserve_operator_job_start_seconds",
+            "From a job's creation (or resumption) until all its pods ran for the first time.",
+            ("job_namespace",),
+            buckets=_START_S,
+            registry=registry,
+        )
+        self._passes = Histogram(
+            "trainserve_operator_reconcile_seconds",
+            "Passes over one job, by how they ended: success, conflict, error (tried again), bug.",
+            ("result",),
+            buckets=_PASS_S,
+            registry=registry,
+        )
+        for result in ("success", "conflict", "error", "bug"):  # there from the start, for rates and alerts
+            self._passes.labels(result)
+        self._requests = Counter(
+            "trainserve_operator_api_requests",
+            "Requests to the API server; code 0: it gave no answer.",
+            ("verb", "kind", "code"),
+            registry=registry,
+        )
+        self._errors = Counter(
+            "trainserve_operator_api_errors",
+            "Requests that failed, other than by what is normal in a race (404, 409, 410).",
+            ("verb", "kind"),
+            registry=registry,
+        )
+        self._request_s = Histogram(
+            "trainserve_operator_api_request_seconds",
+            "Until an answer of the API server began.",
+            ("verb",),
+            buckets=_REQUEST_S,
+            registry=registry,
+        )
+        self._leader = Gauge(
+            "trainserve_operator_leader", "1 in the operator that works, 0 in one that waits.", registry=registry
+        )
+        build = Gauge(
+            "trainserve_operator_build_info",
+            "Always 1; the versions are in the labels.",
+            ("version", "python"),
+            registry=registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=registry)
+
+    def page(self) -> bytes:
+        return prometheus_client.generate_latest(self.registry)
+
+    def watch(
+        self,
+        *,
+        jobs: Callable[[], Iterable[Manifest]],
+        depth: Callable[[], int],
+        oldest_s: Callable[[], float],
+        longest_pass_s: Callable[[], float],
+        leading: Callable[[], bool],
+        lag_s: Callable[[], float],
+    ) -> None:
+        """Where each scrape looks."""
+        self._leader.set_function(lambda: float(leading()))
+        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("queue_depth", "Jobs that wait for a worker.", lambda: float(depth())),
+            ("queue_oldest_seconds", "How long the first of them has waited.", oldest_s),
+            ("longest_pass_seconds", "Age of the oldest pass in progress.", longest_pass_s),
+            ("event_loop_lag_seconds", "How late the event loop was, at worst, in the last ten seconds.", lag_s),
+        )
+        for name, text, read in gauges:
+            Gauge(f"trainserve_operator_{name}", text, registry=self.registry).set_function(read)
+        self.registry.register(_Jobs(jobs))
+
+    def request(self, verb: str, kind: Kind, status: int, seconds: float) -> None:
+        """A hook of `kube.client.connect`."""
+        self._requests.labels(verb, kind.plural, str(status)).inc()
+        if (status == 0 or status >= 400) and status not in _EXPECTED:
+            self._errors.labels(verb, kind.plural).inc()
+        self._request_s.labels(verb).observe(seconds)
+
+    def job_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+        if before is not None and after is None:
+            self._count("deleted", before["metadata"]["namespace"])
+
+    def status_written(self, job: Manifest, before: Manifest, after: Manifest) -> None:
+        namespace = job["metadata"]["namespace"]
+        if conditions.is_listed(after, names.CREATED) and not conditions.is_listed(before, names.CREATED):
+            self._count("created", namespace)
+        for condition, what in ((names.SUCCEEDED, "successful"), (names.FAILED, "failed")):
+            if conditions.is_true(after, condition) and not conditions.is_true(before, condition):
+                self._count(what, namespace)
+        self._restarted(namespace, before, after)
+        self._started(namespace, job, before, after)
+
+    def pass_ended(self, result: str, seconds: float) -> None:
+        self._passes.labels(result).observe(seconds)
+
+    def _count(self, what: str, namespace: str, times: int = 1) -> None:
+        self._upstream[what].labels(namespace, FRAMEWORK).inc(times)
+
+    def _restarted(self, namespace: str, before: Manifest, after: Manifest) -> None:
+        """Gangs that ended are in the history; pods that are restarted one by one are counted in `podRestarts`."""
+        known = {entry["generation"] for entry in before.get("history") or []}
+        new = [entry for entry in after.get("history") or [] if entry["generation"] not in known]
+        for entry in new:
+            free = bool(entry.get("free"))
+            cause = entry.get("kind") or ("unknown" if free else "failure")
+            self._restarts.labels(namespace, cause, str(free).lower()).inc()
+        singly = 0 if new else int(after.get("restarts") or 0) - int(before.get("restarts") or 0)
+        self._count("restarted", namespace, len(new) + max(0, singly))
+
+    def _started(self, namespace: str, job: Manifest, before: Manifest, after: Manifest) -> None:
+        if after.get("history") or before.get("history"):
+            return  # a later gang's start says more of what came before it
+        wanted = replicas.total_replicas(job)
+        if _active(before) < wanted <= _active(after):
+            resumed = conditions.is_listed(after, names.SUSPENDED)
+            since = unix(after.get("startTime")) if resumed else unix(job["metadata"].get("creationTimestamp"))
+            if since is not None:
+                self._start.labels(namespace).observe(max(0.0, self._wall() - since))
+
+
+def _active(status: Manifest) -> int:
+    return sum(int(counts.get("active") or 0) for counts in (status.get("replicaStatuses") or {}).values())
+
+
+class _Jobs(Collector):
+    """How many jobs there are in each state, counted at each scrape."""
+
+    def __init__(self, jobs: Callable[[], Iterable[Manifest]]) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "trainserve_operator_jobs", "Jobs by state: their last condition.", labels=("job_namespace", "state")
+        )
+        found = Tally((job["metadata"]["namespace"], _state(job)) for job in self._jobs())
+        for (namespace, state), count in sorted(found.items()):
+            family.add_metric((namespace, state), count)
+        yield family
+
+
+def _state(job: Manifest) -> str:
+    listed = (job.get("status") or {}).get("conditions") or []
+    return str(listed[-1]["type"]) if listed else names.PENDING

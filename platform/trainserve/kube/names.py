@@ -64,6 +64,8 @@ LABEL_AGGREGATE_TO = "rbac.authorization.k8s.io/aggregate-to-{role}"  # view, ed
 
 # Kubeflow's Training Operator v1, as its manifests install it.
 KUBEFLOW_DEPLOYMENT = "training-operator"
+KUBEFLOW_LEASE = "1ca428e5.training-operator.kubeflow.org"  # held where it runs with --leader-elect
+ENV_KUBEFLOW_NAMESPACE = "KUBEFLOW_NAMESPACE"  # of its container: the one namespace that it works in
 KUBEFLOW_WEBHOOKS = "validator.training-operator.kubeflow.org"  # its ValidatingWebhookConfiguration
 KUBEFLOW_WEBHOOK = "validator.pytorchjob.training-operator.kubeflow.org"  # the one in it for our kind
 ANNOTATION_CONTROLLER_GEN = "controller-gen.kubebuilder.io/version"  # on CRDs that were made of Go types
@@ -190,6 +192,10 @@ PENDING = "Pending"  # ours: pods are refused or cannot be placed; of a run: its
 
 # A state of a run on this machine beside the conditions.
 INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
+
+# Conditions that schedulers write: of a pod, and of a PodGroup.
+CONDITION_POD_SCHEDULED = "PodScheduled"
+CONDITION_GROUP_PLACED = "PodGroupInitiallyScheduled"
 
 REASON_CREATED = "PyTorchJobCreated"
 REASON_RUNNING = "PyTorchJobRunning"

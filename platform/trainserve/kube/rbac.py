@@ -67,7 +67,8 @@ OWN = (
 # What has no namespace, or is looked for in all. A controller of some namespaces does without.
 CLUSTER = (
     Grant(names.NODE, ("list",), "say how much of a resource is free where a gang does not fit"),
-    Grant(names.DEPLOYMENT, ("list",), "never work beside Kubeflow's operator", only=(names.KUBEFLOW_DEPLOYMENT,)),
+    Grant(names.DEPLOYMENT, ("list",), "see whether Kubeflow's operator is there", only=(names.KUBEFLOW_DEPLOYMENT,)),
+    Grant(names.LEASE, ("list",), "see whether Kubeflow's operator works", only=(names.KUBEFLOW_LEASE,)),
 )
 
 # For `--progress proxy` only: it opens every port of every pod there, so it is installed by who wants it.

@@ -21,6 +21,7 @@ from trainserve.kube.cluster import Cluster
 from trainserve.operator.election import Election, identity
 from trainserve.operator.endpoints import STUCK_PASS_S, Heartbeat, serving
 from trainserve.operator.fence import Fenced
+from trainserve.operator.kubeflow import Lookout
 from trainserve.operator.main import Controller
 from trainserve.operator.metrics import Metrics
 from trainserve.operator.settings import Settings
@@ -48,7 +49,9 @@ async def _run(settings: Settings) -> int:
 
 
 async def operate(cluster: Cluster, settings: Settings, metrics: Metrics, stopped: asyncio.Event) -> None:
-    """Work until `stopped`, then end in order."""
+    """Work until `stopped`, then end in order. Raises EnvironmentProblem where Kubeflow's operator works there, too."""
+    lookout = Lookout(cluster, settings.namespaces)
+    await lookout.look()
     election = None
     if settings.lease is not None:
         election = Election(
@@ -79,7 +82,7 @@ async def operate(cluster: Cluster, settings: Settings, metrics: Metrics, stoppe
     )
     where = ", ".join(settings.namespaces) or "all namespaces"
     log.info("trainserve %s works on the PyTorchJobs of %s, %d at a time", __version__, where, settings.workers)
-    parts = [controller.run(), heartbeat.run()] + ([] if election is None else [election.run()])
+    parts = [controller.run(), heartbeat.run(), lookout.run()] + ([] if election is None else [election.run()])
     async with _endpoints(settings, controller, heartbeat, metrics):
         tasks = [asyncio.create_task(part) for part in parts]
         try:

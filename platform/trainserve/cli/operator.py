@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -14,7 +14,7 @@ from trainserve.cli.paths import FilePath
 from trainserve.errors import UserError
 from trainserve.kube import names
 from trainserve.operator.lease import Timing
-from trainserve.operator.settings import METRICS_ADDRESS, Settings, parse_address, parse_namespaces
+from trainserve.operator.settings import METRICS_ADDRESS, ProgressBy, Settings, parse_address, parse_namespaces
 
 
 @click.group("operator", short_help="Run the controller of PyTorchJobs against a Kubernetes API server.")
@@ -88,6 +88,13 @@ def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callab
     default=METRICS_ADDRESS,
     help="Where /metrics, /healthz and /readyz are; 0.0.0.0:8080 is on all of the machine's addresses, 0 nowhere.",
 )
+@_option(
+    "--progress",
+    type=click.Choice(get_args(ProgressBy)),
+    default="pod-ip",
+    help="How running pods that declare a port named progress are asked how far they are: at their address, or through "
+    "the API server, for which the installed role is not enough: it opens every port of every pod.",
+)
 @_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="json: one object a line.")
 @_option(
     "--log-level",
@@ -107,6 +114,7 @@ def run_command(
     leader_elect_renew_deadline: float,
     leader_elect_retry_period: float,
     metrics_address: str,
+    progress: ProgressBy,
     log_format: Literal["text", "json"],
     log_level: str,
 ) -> int:
@@ -136,6 +144,7 @@ def run_command(
         lease=timing if leader_elect else None,
         lease_namespace=places[0] if places else None,
         metrics=parse_address(metrics_address),
+        progress=progress,
     )
     from trainserve.operator import process
 

@@ -12,6 +12,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
 from trainserve.kube.informer import Informer, by_owner_uid
 from trainserve.log import about
+from trainserve.operator.progress import Ask, ProgressPoller
 from trainserve.operator.queue import WorkQueue
 from trainserve.operator.sync import Caches, ProgressSource, Syncer
 from trainserve.operator.telemetry import Telemetry
@@ -29,7 +30,8 @@ class Controller:
     """Keeps every PyTorchJob of `namespaces` (one, several, or None: all) moving, until `stop` or cancelled.
 
     `workers` jobs are worked on at the same time. `clock` gives unix seconds. `progress_source(job)` gives what becomes
-    `status.progress`; it is asked every 5 s while it has something to say and must not block. Every job is looked at
+    `status.progress`; it is asked every 5 s while it has something to say and must not block. Without it, pods that
+    declare a port for it are asked by `ask_progress`, where that is given (`operator.progress`). Every job is looked at
     again after `resync_s` seconds without being told (None: never). With `leading` False nothing is worked on before
     `lead` is called; the caches are filled and kept all the same.
     """
@@ -42,6 +44,7 @@ class Controller:
         workers: int = 4,
         clock: Callable[[], float] = time.time,
         progress_source: ProgressSource | None = None,
+        ask_progress: Ask | None = None,
         resync_s: float | None = None,
         leading: bool = True,
         telemetry: Telemetry | None = None,
@@ -67,11 +70,12 @@ class Controller:
             pods=lambda uid: _owned(self._pods, uid),
             services=lambda uid: _owned(self._services, uid),
         )
+        self._poller = None if ask_progress is None else ProgressPoller(ask_progress, caches, self.queue.add)
         self._syncer = Syncer(
             cluster,
             caches,
             clock=clock,
-            progress_source=progress_source,
+            progress_source=progress_source or self._poller,
             status_written=self._telemetry.status_written,
             counts_every_s=COUNTS_EVERY_S,
         )
@@ -92,6 +96,8 @@ class Controller:
             synced.cancel()
             if self._resync_s is not None:
                 background.append(tasks.create_task(self._resync(self._resync_s)))
+            if self._poller is not None:
+                background.append(tasks.create_task(self._poller.run()))
             working = [tasks.create_task(self._work()) for _ in range(self._workers)]
             await stopping
             self.queue.close()
@@ -113,6 +119,8 @@ class Controller:
     def follow(self) -> None:
         """Begin no pass from now on; what changes meanwhile waits."""
         self._leading = False
+        if self._poller is not None:
+            self._poller.forget_all()
         if not self._stopping.is_set():
             self._may_go.clear()
 

@@ -24,6 +24,7 @@ from trainserve.operator.fence import Fenced
 from trainserve.operator.kubeflow import Lookout
 from trainserve.operator.main import Controller
 from trainserve.operator.metrics import Metrics
+from trainserve.operator.progress import Ask, ask_at_address, through_api_server
 from trainserve.operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,14 @@ async def _run(settings: Settings) -> int:
     stopped = _stopped_by_signals()
     metrics = Metrics()
     async with connect(settings.kubeconfig, settings.context, on_request=metrics.request) as cluster:
-        await operate(cluster, settings, metrics, stopped)
+        ask = {"pod-ip": ask_at_address, "proxy": through_api_server(cluster.read_pod), "none": None}[settings.progress]
+        await operate(cluster, settings, metrics, stopped, ask)
     return EXIT_OK
 
 
-async def operate(cluster: Cluster, settings: Settings, metrics: Metrics, stopped: asyncio.Event) -> None:
+async def operate(
+    cluster: Cluster, settings: Settings, metrics: Metrics, stopped: asyncio.Event, ask_progress: Ask | None = None
+) -> None:
     """Work until `stopped`, then end in order. Raises EnvironmentProblem where Kubeflow's operator works there, too."""
     lookout = Lookout(cluster, settings.namespaces)
     await lookout.look()
@@ -67,6 +71,7 @@ async def operate(cluster: Cluster, settings: Settings, metrics: Metrics, stoppe
         cluster if election is None else Fenced(cluster, election.writable_s),
         settings.namespaces or None,
         workers=settings.workers,
+        ask_progress=ask_progress,
         resync_s=settings.resync_s,
         leading=election is None,
         telemetry=metrics,

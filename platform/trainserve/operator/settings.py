@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from trainserve.errors import UserError
 from trainserve.machine.ports import LOOPBACK
 from trainserve.operator.lease import Timing
+
+ProgressBy: TypeAlias = Literal["pod-ip", "proxy", "none"]
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123, what a namespace is called by
 
@@ -48,7 +51,8 @@ class Settings:
     ~/.kube/config are looked at, in this order. An empty `namespaces` means all. `workers` jobs are worked on at the
     same time, and each job is looked at again every `resync_s` seconds. `lease` is None where no other operator is to
     be reckoned with; `lease_namespace` None means the pod's own, or else the first of `namespaces`, or "default".
-    `metrics` None: nothing is served.
+    `metrics` None: nothing is served. `progress`: whether running pods are asked for it at their address, through the
+    API server, or not at all.
     """
 
     kubeconfig: str | None = None
@@ -59,6 +63,7 @@ class Settings:
     lease: Timing | None = field(default_factory=Timing)
     lease_namespace: str | None = None
     metrics: Address | None = None
+    progress: ProgressBy = "pod-ip"
 
 
 def parse_namespaces(given: tuple[str, ...], flag: str) -> tuple[str, ...]:

@@ -177,7 +177,11 @@ class Node:
         else:
             self._pods.start(pod)
             logs = self.folder(pod)
-            self._soon(self._pods.tell(pod, "Normal", names.REASON_STARTED, f"runs as processes; their logs: {logs}"))
+            self._soon(
+                self._pods.tell(
+                    pod, "Normal", names.REASON_STARTED, f"runs as processes on {self._name}; their logs: {logs}"
+                )
+            )
 
     def _tell_once(self, pod: Manifest, status: Manifest) -> None:
         """Write the status of a pod that is not run."""

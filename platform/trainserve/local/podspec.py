@@ -89,7 +89,9 @@ def without_effect(pod: Manifest, *, scheduled: bool = False) -> set[str]:
     """
     spec = pod["spec"]
     found = {name for name in _POD_TOLD - (_SCHEDULED if scheduled else set()) if spec.get(name)}
-    found |= {"serviceAccount (no token)" for volume in spec.get("volumes") or [] if _is_token(volume)}
+    # Every pod has the account `default`, and what admission makes of it; another one was asked for.
+    if any(map(_is_token, spec.get("volumes") or [])) and spec.get("serviceAccountName", "default") != "default":
+        found.add("serviceAccountName (no token)")
     for container in _containers(spec):
         # Nobody needs to be told of what this platform itself put there.
         ours = {"securityContext"} if container["name"] == names.INIT_CONTAINER else set()
@@ -150,7 +152,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def substitute(name: str, value: str, address: Address) -> str:
-    """An address of the job becomes one of this machine, in exactly the variables of names.ADDRESS_ENV."""
+    """An address of the job becomes one of this machine, in exactly the variables of names.ADDRESS_ENV.
+
+    And what a rank would answer on every address it answers on the job's alone: nothing listens beyond loopback.
+    """
+    if name == names.ENV_PROGRESS_ADDRESS and value.startswith(":"):
+        return f"{address.host}{value}"
     if name not in names.ADDRESS_ENV:
         return value
     if name in {names.ENV_MASTER_PORT, names.ENV_PET_MASTER_PORT}:

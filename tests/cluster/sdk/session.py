@@ -23,6 +23,7 @@ apiVersion: kubeflow.org/v1
 kind: PyTorchJob
 metadata: {name: from-yaml}
 spec:
+  runPolicy: {cleanPodPolicy: Running}
   pytorchReplicaSpecs:
     Master: &replica
       replicas: 1
@@ -62,7 +63,7 @@ def main(kubeconfig: str, namespace: str) -> None:
     say("get_job_pod_names master", client.get_job_pod_names("from-yaml", is_master=True))
     say(
         "get_job_pods worker 1",
-        [p.metadata.name for p in client.get_job_pods("from-yaml", replica_type="Worker", replica_index=1)],
+        [p.metadata.name for p in client.get_job_pods("from-yaml", replica_type="worker", replica_index=1)],
     )
     found = client.wait_for_job_conditions("from-yaml", **QUICK)
     say("wait Succeeded", types(found.status.conditions))

@@ -68,7 +68,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
     operator = getattr(item, "funcargs", {}).get("operator")
-    if report.failed and isinstance(operator, Operator) and operator.log.exists():
+    if report.failed and isinstance(operator, Operator):
         report.sections.append(("operator", "\n".join(operator.log.read_text(errors="replace").splitlines()[-60:])))
 
 
@@ -157,10 +157,11 @@ def nodes(server: Server, namespace: str) -> Iterator[Callable[..., list[str]]]:
 def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Operator]:
     """`platform operator run` at work in the test's namespace, under its own account and Role."""
     found = Operator(kubectl, tmp_path)
-    found.start()
-    yield found
-    if found.process is not None:
-        found.kill()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
 
 
 @pytest.fixture(scope="module")

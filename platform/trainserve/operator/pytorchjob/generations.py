@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from trainserve.kube import names
 from trainserve.operator.pytorchjob import children
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed
 
 
 def begin(draft: Draft, observed: Observed) -> None:
-    """The first generation; or one after all that left pods behind, where the status knows less than the pods do.
+    """The first generation, of which Kubeflow's operator may have made the pods: then they go on.
 
-    The latter is a status from a backup, or one that was read before it was written: then the write is a conflict.
+    Or one after all that left pods behind, where the status knows less than the pods do: a status from a backup, or one
+    that was read before it was written; then the write is a conflict.
     """
     newest = max((pod.generation for pod in observed.pods), default=0)
     if draft.generation == 0 and newest == 0:
         children.tell_what_is_not_done(draft)
         draft.next_generation()
+    elif draft.generation == 0 and all(pod.adopted for pod in observed.pods):
+        children.tell_what_is_not_done(draft)
+        draft.status["generation"] = newest
+        message = names.MESSAGE_ADOPTED.format(job=draft.name, count=len(observed.pods))
+        draft.tell("Normal", names.REASON_ADOPTED, message)
     elif newest > draft.generation:
         draft.status["generation"] = newest
         draft.next_generation()

@@ -12,6 +12,9 @@ from trainserve.kube.cluster import Manifest
 
 _TYPES = {kind.lower(): kind for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)}
 
+# Kubeflow's operator knows no generations: what it has made of a job is the first.
+ADOPTED_GENERATION = "1"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -61,6 +64,11 @@ class Pod:
     def ended(self) -> bool:
         """No process of it is left, and none will be started."""
         return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def adopted(self) -> bool:
+        """Kubeflow's operator made it, before this controller took its job over."""
+        return names.LABEL_GENERATION not in (self.raw["metadata"].get("labels") or {})
 
     @property
     def title(self) -> str:
@@ -130,7 +138,7 @@ def _pod(raw: Manifest) -> Pod | None:
         uid=metadata["uid"],
         replica_type=replica_type,
         index=_number(labels.get(names.LABEL_REPLICA_INDEX)),
-        generation=_number(labels.get(names.LABEL_GENERATION)),
+        generation=_number(labels.get(names.LABEL_GENERATION, ADOPTED_GENERATION)),
         phase=status.get("phase") or "Pending",
         raw=raw,
         reason=status.get("reason") or "",

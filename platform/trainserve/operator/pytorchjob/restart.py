@@ -38,6 +38,8 @@ def judge(job: Manifest, failure: Failure) -> Verdict:
 def gang_failures(draft: Draft, pods: Sequence[Pod]) -> list[Failure]:
     """Failures among the pods of the current generation. A pod that was there and is missing was taken away."""
     failures = [failure for pod in pods if (failure := failure_of(pod, draft.now)) is not None]
+    # Pods of Kubeflow's operator may be restarted in place, where the rank would meet peers that wait for the old one.
+    failures += [_in_place(pod, draft.now) for pod in pods if pod.restarting]
     if int(draft.status.get("assembled") or 0) == draft.generation:
         there = {(pod.replica_type, pod.index) for pod in pods}
         failures += [

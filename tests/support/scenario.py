@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from support.kubelet import Kubelet
@@ -12,7 +13,10 @@ from support.rbac import Call, UnderItsRole
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Manifest, NotFound
 from trainserve.kube.informer import by_owner_uid
+from trainserve.kube.podgroup import KINDS
+from trainserve.local.resources import RESOURCES, Resource
 from trainserve.local.server import MemoryCluster
+from trainserve.operator.pytorchjob.observed import Facilities, Observed, observe
 from trainserve.operator.sync import Caches, StatusWritten, Syncer
 
 T = TypeVar("T")
@@ -56,11 +60,20 @@ def pytorchjob(
 class Scenario:
     """`settle()` syncs until nothing more happens by itself; everything else is one step of the world."""
 
-    def __init__(self, job: Manifest, *, progress: Callable[[Manifest], Manifest | None] | None = None) -> None:
+    def __init__(
+        self,
+        job: Manifest,
+        *,
+        progress: Callable[[Manifest], Manifest | None] | None = None,
+        resources: Mapping[names.Kind, Resource] = RESOURCES,
+        facilities: Facilities | None = None,
+    ) -> None:
         self.now = START
         self._runner = asyncio.Runner()
         uids = itertools.count(1)
-        self.cluster = MemoryCluster(clock=lambda: self.now, uid=lambda: f"uid-{next(uids):04d}")
+        self.cluster = MemoryCluster(clock=lambda: self.now, uid=lambda: f"uid-{next(uids):04d}", resources=resources)
+        self.facilities = facilities or Facilities()
+        self._optional = {"groups": KINDS.get(self.facilities.gang), "autoscalers": names.AUTOSCALER}
         self.kubelet = Kubelet(self.cluster, NAMESPACE, lambda: self.now)
         self.name: str = job["metadata"]["name"]
         self.progress = progress
@@ -86,7 +99,7 @@ class Scenario:
 
     def controller_restarts(self, cluster: Cluster | None = None) -> None:
         """A controller that remembers nothing."""
-        self._seen: dict[str, list[Manifest]] = {"jobs": [], "pods": [], "services": []}
+        self._seen: dict[str, list[Manifest]] = {part: [] for part in ("jobs", "pods", "services", *self._optional)}
         caches = Caches(
             job=lambda namespace, name: _named(self._seen["jobs"], name),
             pods=lambda uid: [pod for pod in self._seen["pods"] if uid in by_owner_uid(pod)],
@@ -98,6 +111,7 @@ class Scenario:
             clock=lambda: self.now,
             progress_source=self.progress,
             status_written=self.status_written,
+            surroundings=self._surroundings,
             counts_every_s=self.counts_every_s,
         )
 
@@ -106,6 +120,14 @@ class Scenario:
         kinds = {"jobs": names.PYTORCHJOB, "pods": names.POD, "services": names.SERVICE}
         for part in parts or kinds:
             self._seen[part] = self.run(self.cluster.list(kinds[part], NAMESPACE)).items
+        for part, kind in self._optional.items():
+            if (not parts or part in parts) and kind is not None and self.run(self.cluster.serves(kind)):
+                self._seen[part] = self.run(self.cluster.list(kind, NAMESPACE)).items
+
+    async def _surroundings(self, job: Manifest, observed: Observed, now: float) -> Observed:
+        groups, autoscalers = self._seen["groups"], self._seen["autoscalers"]
+        found = observe(job, (), (), pod_groups=groups, autoscalers=autoscalers)
+        return replace(observed, pod_groups=found.pod_groups, autoscalers=found.autoscalers, facilities=self.facilities)
 
     def sync(self) -> float | None:
         """One pass, on the caches as they are."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,9 +26,9 @@ from trainserve.kube.cluster import (
 from trainserve.operator import events
 from trainserve.operator.creating import create_all
 from trainserve.operator.pytorchjob import conditions, invalid, refused
-from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Create, Decision, Delete, Event, Stop
+from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Create, Decision, Delete, Event, Stop, Update
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S, Draft
-from trainserve.operator.pytorchjob.observed import observe
+from trainserve.operator.pytorchjob.observed import Observed, observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
 from trainserve.operator.refusals import Key, Refusals
 from trainserve.operator.status_patch import difference
@@ -36,6 +36,7 @@ from trainserve.operator.status_patch import difference
 log = logging.getLogger(__name__)
 
 ProgressSource: TypeAlias = Callable[[Manifest], Manifest | None]
+Surroundings: TypeAlias = Callable[[Manifest, Observed, float], Awaitable[Observed]]  # job, what was observed, time
 StatusWritten: TypeAlias = Callable[[Manifest, Manifest, Manifest], None]  # the job, its status before and after
 
 _COUNTS = frozenset({"replicaStatuses", "assembled", "nodes", "lastReconcileTime"})
@@ -54,6 +55,7 @@ class Syncer:
     """`await sync(key)` brings one job a step further; safe to repeat, to miss and to interrupt.
 
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
+    `surroundings` adds what there is beside pods and services, and what the cluster can do for the job.
     `status_written` is told of every status that was written. A status that differs in how many pods are active or
     ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one by one.
     """
@@ -67,6 +69,7 @@ class Syncer:
         progress_source: ProgressSource | None = None,
         status_written: StatusWritten | None = None,
         counts_every_s: float = 0.0,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
@@ -74,6 +77,7 @@ class Syncer:
         self._progress_source = progress_source
         self._status_written = status_written
         self._counts_every_s = counts_every_s
+        self._surroundings = surroundings
         self._written_at: dict[Key, float] = {}
         self._refusals = Refusals()
         self._written: dict[Key, Manifest] = {}  # jobs as our last status write left them, until the cache has them
@@ -88,6 +92,8 @@ class Syncer:
         uid = job["metadata"]["uid"]
         progress = self._progress(job)
         observed = observe(job, self._caches.pods(uid), self._caches.services(uid), progress)
+        if self._surroundings is not None:
+            observed = await self._surroundings(job, observed, self._clock())
         decision = reconcile(job, observed, self._clock())
         again_s = await self._apply(key, job, decision)
         return again_s if progress is None else _sooner(again_s, PROGRESS_EVERY_S)
@@ -124,6 +130,8 @@ class Syncer:
             await self._delete(job, delete)
         for stop in decision.stops:
             await self._stop(job, stop)
+        for update in decision.updates:
+            await self._update(job, update)
         if not decision.creates:
             return again_s
         return _sooner(again_s, await self._create(key, job, decision.creates))
@@ -171,6 +179,11 @@ class Syncer:
             return
         message = f"Stopped pod: {stop.name}; it stays for its logs"
         await self._tell(job, "Normal", f"{names.REASON_STOPPED}{names.POD}", message)
+
+    async def _update(self, job: Manifest, update: Update) -> None:
+        """Raises Conflict where another object has the name meanwhile: that is seen in the next pass."""
+        patch = {**update.patch, "metadata": {**update.patch.get("metadata", {}), "uid": update.uid}}
+        await self._cluster.patch(update.kind, job["metadata"]["namespace"], update.name, patch)
 
     async def _create(self, key: Key, job: Manifest, creates: Sequence[Create]) -> float | None:
         """Returns in how many seconds to try again, where not everything could be created."""

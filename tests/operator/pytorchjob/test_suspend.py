@@ -69,6 +69,7 @@ def test_resuming_sets_the_clock_anew() -> None:
         scenario.settle()
         assert scenario.conditions() == [("Suspended", "False"), ("Created", "True")]
         assert scenario.status()["startTime"] > started
+        scenario.start_pods()
         assert scenario.again_s == 100
         assert set(scenario.generations().values()) == {"2"}
         scenario.start_pods()

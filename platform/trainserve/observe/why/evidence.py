@@ -102,7 +102,8 @@ def pod_of(raw: Mapping[str, Any], log: str = "", ranks: Sequence[int] = ()) -> 
         (
             condition
             for condition in status.get("conditions") or []
-            if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable"
+            if condition.get("type") == names.CONDITION_POD_SCHEDULED
+            and condition.get("reason") == names.REASON_UNSCHEDULABLE
         ),
         {},
     )

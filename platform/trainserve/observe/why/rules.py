@@ -405,7 +405,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "unschedulable",
-        reason("Unschedulable"),
+        reason(names.REASON_UNSCHEDULABLE),
         lambda s: f"no node has room for {s.pod.title if s.pod else s.who}: {s.message}",
         "lower resources.requests, correct the node selector or the claim that the message names",
     ),

@@ -41,7 +41,7 @@ def unexplained(evidence: Evidence, failed: Mapping[str, Any]) -> Cause:
 def is_stuck(pod: PodEvidence, evidence: Evidence) -> bool:
     """Whether a pod of the current generation waits for what does not come by itself."""
     waits = {
-        *("Unschedulable", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
+        *(names.REASON_UNSCHEDULABLE, "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
         *("CreateContainerConfigError", "CreateContainerError", "CrashLoopBackOff"),
     }
     return pod.generation == evidence.generation and pod.phase != "Succeeded" and pod.reason in waits

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from trainserve.errors import EXIT_SIGTERM
 from trainserve.kube import names, replicas
+from trainserve.kube.autoscaler import is_wanted
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.podgroup import Gang, join, policy
 from trainserve.kube.pods import replica_pod
 from trainserve.kube.services import replica_service
-from trainserve.operator.pytorchjob import conditions, pacing
-from trainserve.operator.pytorchjob.decision import Create, Delete
+from trainserve.operator.pytorchjob import autoscale, gang, pacing, placement
+from trainserve.operator.pytorchjob.decision import Create, Delete, Update
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed, Pod
 
@@ -19,11 +21,12 @@ from trainserve.operator.pytorchjob.observed import Observed, Pod
 @dataclass(frozen=True)
 class Changes:
     deletes: list[Delete]
+    updates: list[Update]
     creates: list[Create]
 
 
 def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
-    """Services before pods, so that a pod's name resolves when it starts; the leader's pod first.
+    """Services before pods, so that a pod's name resolves when it starts; then the PodGroup; the leader's pod first.
 
     No pod of a generation is created while one of another is left: two gangs never run at the same time. After
     restarts in a row there is a pause, too.
@@ -49,31 +52,38 @@ def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
         draft.look_again(hold_s)
     elif not old:
         there = {pod.name for pod in current}
+        missing = [replica for name, replica in wanted.items() if name not in there]
+        scheduler = gang.gang_of(draft, observed)
+        if missing or not all(pod.placed for pod in current):
+            creates += gang.missing(draft, observed, scheduler)
         creates += [
-            Create(names.POD, replica_pod(job, *replica, generation))
-            for name, replica in wanted.items()
-            if name not in there
+            Create(names.POD, join(replica_pod(job, *replica, generation), job, generation, scheduler))
+            for replica in missing
         ]
-        if there.issuperset(wanted):
+        if not missing:
             draft.status["assembled"] = generation
-            conditions.remove(draft.status, names.PENDING)  # nothing was refused any more
-    return Changes(deletes, creates)
+            placement.follow(draft, observed)
+    deletes += [*gang.surplus(draft, observed), *autoscale.surplus(draft, observed)]
+    updates = [*gang.changed(draft, observed), *autoscale.changed(draft, observed)]
+    return Changes(deletes, updates, [*creates, *autoscale.missing(draft, observed)])
 
 
-def tell_what_is_not_done(draft: Draft) -> None:
-    """Fields of the job that this controller does not act on, said once instead of passed over."""
-    spec = draft.job["spec"]
-    if (spec.get("runPolicy") or {}).get("schedulingPolicy"):
+def tell_what_is_not_done(draft: Draft, observed: Observed) -> None:
+    """Fields of the job that have no effect in this cluster, said once instead of passed over."""
+    spec, facilities = draft.job["spec"], observed.facilities
+    if facilities.no_gang:
+        draft.tell("Warning", names.REASON_NOT_SUPPORTED, facilities.no_gang)
+    for field in sorted(policy(draft.job).keys() & _without_effect(facilities.gang)):
         draft.tell(
             "Warning",
             names.REASON_NOT_SUPPORTED,
-            "spec.runPolicy.schedulingPolicy has no effect: pods are placed one by one",
+            f"spec.runPolicy.schedulingPolicy.{field} has no effect: {_WHY_NOT[field]}",
         )
-    if (spec.get("elasticPolicy") or {}).get("metrics"):
+    if is_wanted(draft.job) and not facilities.autoscaling:
         draft.tell(
             "Warning",
             names.REASON_NOT_SUPPORTED,
-            "spec.elasticPolicy.metrics has no effect: no autoscaler is created",
+            "spec.elasticPolicy.metrics has no effect: there are no autoscalers here",
         )
     for replica_type, replica_spec in spec["pytorchReplicaSpecs"].items():
         if replica_spec["template"]["spec"].get("restartPolicy"):
@@ -83,6 +93,22 @@ def tell_what_is_not_done(draft: Draft) -> None:
                 f"spec.pytorchReplicaSpecs.{replica_type}.template.spec.restartPolicy has no effect: "
                 f"the replica's restartPolicy {replica_spec['restartPolicy']} counts",
             )
+
+
+_WHY_NOT = {
+    "minAvailable": "pods are placed one by one, for no gang scheduler is in use",
+    "minResources": "only Volcano and scheduler-plugins know it; the pods' own requests count",
+    "queue": f"only Volcano knows it; Kueue's is the label {names.LABEL_KUEUE_QUEUE}",
+}
+
+
+def _without_effect(scheduler: Gang) -> set[str]:
+    return {
+        "none": {"minAvailable", "minResources", "queue"},
+        "kubernetes": {"minResources", "queue"},
+        "scheduler-plugins": {"queue"},
+        "volcano": set(),
+    }[scheduler]
 
 
 def _grace_s(job: Manifest, pod: Pod, old: Sequence[Pod]) -> int | None:

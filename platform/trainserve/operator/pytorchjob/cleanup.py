@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainserve.kube import names
 from trainserve.kube.moments import unix
-from trainserve.operator.pytorchjob import conditions
+from trainserve.operator.pytorchjob import autoscale, conditions, gang
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Decision, Delete, Stop
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed, Pod
@@ -34,6 +34,9 @@ def clean(draft: Draft, observed: Observed) -> Decision:
         for service in observed.services
         if service.name in services and not service.deleting
     ]
+    deletes += autoscale.all_of(observed)
+    if all(pod.ended for pod in observed.pods):
+        deletes += gang.all_of(observed)
     return draft.decision(deletes=deletes, stops=stops)
 
 

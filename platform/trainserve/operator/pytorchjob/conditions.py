@@ -31,6 +31,10 @@ def is_listed(status: Manifest, condition_type: str) -> bool:
     return any(condition["type"] == condition_type for condition in status.get("conditions") or [])
 
 
+def find(status: Manifest, condition_type: str) -> Manifest | None:
+    return next((each for each in status.get("conditions") or [] if each["type"] == condition_type), None)
+
+
 def is_finished(status: Manifest) -> bool:
     return is_true(status, names.SUCCEEDED) or is_true(status, names.FAILED)
 

@@ -45,12 +45,22 @@ class Create:
 
 
 @dataclass(frozen=True)
+class Update:
+    """Change this very object by a merge patch."""
+
+    kind: Kind
+    name: str
+    uid: str
+    patch: Manifest
+
+
+@dataclass(frozen=True)
 class Decision:
     """The status first: whatever follows from it is decided again from it if the controller dies in between.
 
     status         the whole new status, or None when the one that is written says the same
     events         told after the status was written
-    deletes, stops, creates   in this order
+    deletes, stops, updates, creates   in this order
     requeue_after_s   look again after so long even if nothing is seen to change
     """
 
@@ -58,9 +68,6 @@ class Decision:
     events: tuple[Event, ...] = ()
     deletes: tuple[Delete, ...] = ()
     stops: tuple[Stop, ...] = ()
+    updates: tuple[Update, ...] = ()
     creates: tuple[Create, ...] = ()
     requeue_after_s: float | None = None
-
-    @property
-    def changes_nothing(self) -> bool:
-        return self.status is None and not (self.events or self.deletes or self.stops or self.creates)

@@ -10,7 +10,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import rfc3339, unix
 from trainserve.operator.pytorchjob import columns, conditions, counting
-from trainserve.operator.pytorchjob.decision import Create, Decision, Delete, Event, Stop
+from trainserve.operator.pytorchjob.decision import Create, Decision, Delete, Event, Stop, Update
 from trainserve.operator.pytorchjob.observed import Pod
 
 PROGRESS_EVERY_S = 5.0  # a status written for progress alone costs a write of every job in the cluster
@@ -99,7 +99,12 @@ class Draft:
         self.look_again(0.0)  # what is to be cleaned up follows from the status, once it is written
 
     def decision(
-        self, *, deletes: Iterable[Delete] = (), stops: Iterable[Stop] = (), creates: Iterable[Create] = ()
+        self,
+        *,
+        deletes: Iterable[Delete] = (),
+        stops: Iterable[Stop] = (),
+        updates: Iterable[Update] = (),
+        creates: Iterable[Create] = (),
     ) -> Decision:
         """Everything together; the status only when it says something new."""
         return Decision(
@@ -107,6 +112,7 @@ class Draft:
             events=tuple(self._events),
             deletes=tuple(deletes),
             stops=tuple(stops),
+            updates=tuple(updates),
             creates=tuple(creates),
             requeue_after_s=min(self._look_again_s, default=None),
         )

@@ -52,8 +52,6 @@ class Failure:
     time: float
     exact: bool
     sentence: str  # "Worker 2: rank 2 was killed by SIGKILL (exit code 137)"
-    pod_uid: str = ""
-    exit_code: int | None = None
 
 
 def failure_of(pod: Pod, now: float) -> Failure | None:
@@ -74,7 +72,7 @@ def failure_of(pod: Pod, now: float) -> Failure | None:
     else:
         time = now if finished is None else finished
     cause, detail = _judge(pod, end, code)
-    return Failure(pod.replica_type, pod.index, cause, time, exact, f"{pod.title}: {detail}", pod.uid, code)
+    return Failure(pod.replica_type, pod.index, cause, time, exact, f"{pod.title}: {detail}")
 
 
 def in_place_out_of_memory(pod: Pod, now: float) -> Failure | None:
@@ -84,9 +82,7 @@ def in_place_out_of_memory(pod: Pod, now: float) -> Failure | None:
         if detail and end is not None:
             at = now if end.finished_at is None else end.finished_at
             sentence = f"{pod.title}: {detail}"
-            return Failure(
-                pod.replica_type, pod.index, Cause.OUT_OF_MEMORY, at, False, sentence, pod.uid, end.exit_code
-            )
+            return Failure(pod.replica_type, pod.index, Cause.OUT_OF_MEMORY, at, False, sentence)
     return None
 
 

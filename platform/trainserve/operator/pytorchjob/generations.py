@@ -16,10 +16,10 @@ def begin(draft: Draft, observed: Observed) -> None:
     """
     newest = max((pod.generation for pod in observed.pods), default=0)
     if draft.generation == 0 and newest == 0:
-        children.tell_what_is_not_done(draft)
+        children.tell_what_is_not_done(draft, observed)
         draft.next_generation()
     elif draft.generation == 0 and all(pod.adopted for pod in observed.pods):
-        children.tell_what_is_not_done(draft)
+        children.tell_what_is_not_done(draft, observed)
         draft.status["generation"] = newest
         message = names.MESSAGE_ADOPTED.format(job=draft.name, count=len(observed.pods))
         draft.tell("Normal", names.REASON_ADOPTED, message)

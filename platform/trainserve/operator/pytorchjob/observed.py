@@ -9,6 +9,8 @@ from typing import Any
 
 from trainserve.kube import moments, names
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.podgroup import Gang
+from trainserve.kube.room import Room
 
 _TYPES = {kind.lower(): kind for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)}
 
@@ -66,6 +68,11 @@ class Pod:
         return self.phase in {"Succeeded", "Failed"}
 
     @property
+    def placed(self) -> bool:
+        """It has a node, or had one."""
+        return self.ended or bool((self.raw.get("spec") or {}).get("nodeName"))
+
+    @property
     def adopted(self) -> bool:
         """Kubeflow's operator made it, before this controller took its job over."""
         return names.LABEL_GENERATION not in (self.raw["metadata"].get("labels") or {})
@@ -83,12 +90,47 @@ class Service:
 
 
 @dataclass(frozen=True)
+class PodGroup:
+    name: str
+    uid: str
+    generation: int
+    deleting: bool
+    raw: Manifest = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Autoscaler:
+    name: str
+    uid: str
+    deleting: bool
+    raw: Manifest = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Facilities:
+    """What the cluster around a job can do for it.
+
+    gang          the scheduler that places gangs; `no_gang` says why it is none where another was asked for
+    autoscaling   whether HorizontalPodAutoscalers are served
+    room          what the nodes have free; None: not known, or not looked for
+    """
+
+    gang: Gang = "none"
+    no_gang: str = ""
+    autoscaling: bool = False
+    room: Room | None = None
+
+
+@dataclass(frozen=True)
 class Observed:
-    """The children that belong to one job by ownerReference, and the newest progress of its training."""
+    """The children that belong to one job by ownerReference, the newest progress of its training, and the cluster."""
 
     pods: tuple[Pod, ...] = ()
     services: tuple[Service, ...] = ()
     progress: Manifest | None = None
+    pod_groups: tuple[PodGroup, ...] = ()
+    autoscalers: tuple[Autoscaler, ...] = ()
+    facilities: Facilities = Facilities()
 
     def of_generation(self, generation: int) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.pods if pod.generation == generation)
@@ -98,7 +140,14 @@ class Observed:
 
 
 def observe(
-    job: Manifest, pods: Iterable[Manifest], services: Iterable[Manifest], progress: Manifest | None = None
+    job: Manifest,
+    pods: Iterable[Manifest],
+    services: Iterable[Manifest],
+    progress: Manifest | None = None,
+    *,
+    pod_groups: Iterable[Manifest] = (),
+    autoscalers: Iterable[Manifest] = (),
+    facilities: Facilities = Facilities(),
 ) -> Observed:
     """Keeps only children whose controller is `job` (by uid): what belongs to others is never looked at again."""
     uid = job["metadata"].get("uid")
@@ -108,6 +157,9 @@ def observe(
         pods=tuple(sorted((pod for pod in own_pods if pod is not None), key=lambda pod: (pod.replica_type, pod.index))),
         services=tuple(sorted(own_services, key=lambda service: service.name)),
         progress=progress,
+        pod_groups=tuple(_pod_group(raw) for raw in pod_groups if _controller_uid(raw) == uid),
+        autoscalers=tuple(_autoscaler(raw) for raw in autoscalers if _controller_uid(raw) == uid),
+        facilities=facilities,
     )
 
 
@@ -122,6 +174,17 @@ def _controller_uid(raw: Manifest) -> str | None:
 def _service(raw: Manifest) -> Service:
     metadata = raw["metadata"]
     return Service(metadata["name"], metadata["uid"], "deletionTimestamp" in metadata)
+
+
+def _pod_group(raw: Manifest) -> PodGroup:
+    metadata = raw["metadata"]
+    generation = _number((metadata.get("labels") or {}).get(names.LABEL_GENERATION))
+    return PodGroup(metadata["name"], metadata["uid"], generation, "deletionTimestamp" in metadata, raw)
+
+
+def _autoscaler(raw: Manifest) -> Autoscaler:
+    metadata = raw["metadata"]
+    return Autoscaler(metadata["name"], metadata["uid"], "deletionTimestamp" in metadata, raw)
 
 
 def _pod(raw: Manifest) -> Pod | None:

@@ -18,6 +18,7 @@ from trainserve.operator.pytorchjob import (
     deadline,
     generations,
     invalid,
+    placement,
     resize,
     restart,
     success,
@@ -85,6 +86,11 @@ def reconcile(job: Manifest, observed: Observed, now: float) -> Decision:
         resize.start_over(draft)
         return _go_on(draft, observed)
 
+    # A part of a gang does not hold for ever what another job could run on.
+    if placement.is_overdue(draft, pods):
+        placement.give_back(draft, pods)
+        return _go_on(draft, observed)
+
     # A gang restarts as a whole, or the job fails.
     if replicas.is_gang(draft.job):
         failures = restart.gang_failures(draft, pods)
@@ -102,15 +108,15 @@ def reconcile(job: Manifest, observed: Observed, now: float) -> Decision:
 
 def _go_on(draft: Draft, observed: Observed, replaced: Sequence[Pod] = ()) -> Decision:
     """The children that should be, and the status of those that are; `replaced` are to go one by one."""
-    changes = children.missing_and_surplus(draft, observed)
     pods = observed.of_generation(draft.generation)
     _count(draft, pods)
     leader_type = replicas.leader(draft.job)[0]
     if not replaced and draft.status["replicaStatuses"][leader_type]["active"]:
         message = names.MESSAGE_RUNNING.format(job=draft.name)
         draft.condition(names.RUNNING, names.REASON_RUNNING, message, "Normal")
+    changes = children.missing_and_surplus(draft, observed)
     deletes = [Delete(names.POD, pod.name, pod.uid) for pod in replaced if not pod.deleting]
-    return draft.decision(deletes=[*deletes, *changes.deletes], creates=changes.creates)
+    return draft.decision(deletes=[*deletes, *changes.deletes], updates=changes.updates, creates=changes.creates)
 
 
 def _count(draft: Draft, pods: tuple[Pod, ...]) -> None:

@@ -124,7 +124,7 @@ def _in_place(pod: Pod, now: float) -> Failure:
     code = end.exit_code if end is not None else None
     at = end.finished_at if end is not None else None
     sentence = f"{pod.title}: exit code {code}, restarted {pod.restart_count} times in place"
-    return Failure(pod.replica_type, pod.index, Cause.RETRYABLE, now if at is None else at, False, sentence, pod.uid)
+    return Failure(pod.replica_type, pod.index, Cause.RETRYABLE, now if at is None else at, False, sentence)
 
 
 def _limit_reached(draft: Draft, restarts: int) -> bool:

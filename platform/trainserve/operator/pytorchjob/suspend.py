@@ -9,7 +9,7 @@ from __future__ import annotations
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import rfc3339
-from trainserve.operator.pytorchjob import conditions, counting
+from trainserve.operator.pytorchjob import autoscale, conditions, counting, gang
 from trainserve.operator.pytorchjob.decision import Decision, Delete
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed
@@ -28,19 +28,22 @@ def stop(draft: Draft, observed: Observed) -> Decision:
     draft.count(counting.alive_statuses(draft.job, observed.pods))
     reason_given = (draft.job["metadata"].get("annotations") or {}).get(names.ANNOTATION_SUSPEND_REASON)
     message = names.MESSAGE_SUSPENDED.format(job=draft.name) + (f" Reason: {reason_given}" if reason_given else "")
+    autoscalers = autoscale.all_of(observed)
     if observed.pods:
         if conditions.is_true(draft.status, names.RUNNING) or conditions.is_true(draft.status, names.RESTARTING):
             conditions.end_running(draft.status, names.REASON_SUSPENDED, message, draft.now)
         return draft.decision(
-            deletes=[Delete(names.POD, pod.name, pod.uid) for pod in observed.pods if not pod.deleting]
+            deletes=[
+                *autoscalers,
+                *(Delete(names.POD, pod.name, pod.uid) for pod in observed.pods if not pod.deleting),
+            ]
         )
     if not conditions.is_true(draft.status, names.SUSPENDED):
         draft.condition(names.SUSPENDED, names.REASON_SUSPENDED, message, "Normal")
-    return draft.decision(
-        deletes=[
-            Delete(names.SERVICE, service.name, service.uid) for service in observed.services if not service.deleting
-        ]
-    )
+    services = [
+        Delete(names.SERVICE, service.name, service.uid) for service in observed.services if not service.deleting
+    ]
+    return draft.decision(deletes=[*autoscalers, *services, *gang.all_of(observed)])
 
 
 def resume(draft: Draft) -> None:

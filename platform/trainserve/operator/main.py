@@ -14,6 +14,7 @@ from trainserve.kube.informer import Informer, by_owner_uid
 from trainserve.log import about
 from trainserve.operator.progress import Ask, ProgressPoller
 from trainserve.operator.queue import WorkQueue
+from trainserve.operator.surroundings import GangSetting, Surroundings
 from trainserve.operator.sync import Caches, ProgressSource, Syncer
 from trainserve.operator.telemetry import Telemetry
 
@@ -33,7 +34,8 @@ class Controller:
     `status.progress`; it is asked every 5 s while it has something to say and must not block. Without it, pods that
     declare a port for it are asked by `ask_progress`, where that is given (`operator.progress`). Every job is looked at
     again after `resync_s` seconds without being told (None: never). With `leading` False nothing is worked on before
-    `lead` is called; the caches are filled and kept all the same.
+    `lead` is called; the caches are filled and kept all the same. `gang` is the scheduler of gangs
+    (`operator.surroundings`).
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Controller:
         resync_s: float | None = None,
         leading: bool = True,
         telemetry: Telemetry | None = None,
+        gang: GangSetting = "auto",
     ) -> None:
         places = [namespaces] if namespaces is None or isinstance(namespaces, str) else list(namespaces)
         ours = {names.LABEL_OPERATOR_NAME: names.OPERATOR_NAME}
@@ -71,6 +74,8 @@ class Controller:
             services=lambda uid: _owned(self._services, uid),
         )
         self._poller = None if ask_progress is None else ProgressPoller(ask_progress, caches, self.queue.add)
+        self._surroundings = Surroundings(cluster, places, gang=gang)
+        self._surroundings.add_handler(self._child_changed)
         self._syncer = Syncer(
             cluster,
             caches,
@@ -78,6 +83,7 @@ class Controller:
             progress_source=progress_source or self._poller,
             status_written=self._telemetry.status_written,
             counts_every_s=COUNTS_EVERY_S,
+            surroundings=self._surroundings.complete,
         )
         for informer in self._jobs.values():
             informer.add_handler(self._job_changed)
@@ -90,8 +96,9 @@ class Controller:
         informers = (*self._jobs.values(), *self._pods, *self._services)
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(informer.run()) for informer in informers]
+            background.append(tasks.create_task(self._surroundings.run()))
             stopping = tasks.create_task(self._stopping.wait())
-            synced = tasks.create_task(_all_synced(informers))
+            synced = tasks.create_task(_all_synced(informers, self._surroundings))
             await asyncio.wait((stopping, synced), return_when=asyncio.FIRST_COMPLETED)
             synced.cancel()
             if self._resync_s is not None:
@@ -127,7 +134,8 @@ class Controller:
     def not_synced(self) -> list[str]:
         """What is not in the caches yet, such as "pods of team"; empty once the controller can work."""
         informers = (*self._jobs.values(), *self._pods, *self._services)
-        return [str(informer) for informer in informers if not informer.synced.is_set()]
+        missing = [str(informer) for informer in informers if not informer.synced.is_set()]
+        return missing + self._surroundings.not_known()
 
     def jobs(self) -> Iterator[Manifest]:
         """The jobs that are known; not to be changed."""
@@ -213,9 +221,10 @@ class Controller:
         return "success"
 
 
-async def _all_synced(informers: Sequence[Informer]) -> None:
+async def _all_synced(informers: Sequence[Informer], surroundings: Surroundings) -> None:
     for informer in informers:
         await informer.synced.wait()
+    await surroundings.known()
 
 
 def _owned(informers: Sequence[Informer], uid: str) -> Sequence[Manifest]:

@@ -33,7 +33,7 @@ class Grant:
         return {**rule, "resourceNames": list(self.only)} if self.only else rule
 
 
-_GANG = ("create", "delete", "get", "patch")
+_CHILD = ("create", "delete", "get", "list", "patch", "watch")
 
 # In every namespace whose jobs are worked on.
 JOBS = (
@@ -47,15 +47,15 @@ JOBS = (
     ),
     Grant(
         names.POD,
-        ("create", "delete", "get", "list", "patch", "watch"),
+        _CHILD,
         "run the replicas; get: whose is a pod that has the name already; patch: stop a pod whose log is to stay",
     ),
     Grant(names.SERVICE, ("create", "delete", "get", "list", "watch"), "give every replica its name"),
     Grant(names.EVENT, ("create", "get", "patch"), "tell what happened; count what happened again"),
-    Grant(names.POD_GROUP, _GANG, "gang scheduling by Kubernetes itself, where it is served"),
-    Grant(names.VOLCANO_POD_GROUP, _GANG, "gang scheduling by Volcano, where it is installed"),
-    Grant(names.SCHEDULER_PLUGINS_POD_GROUP, _GANG, "gang scheduling by scheduler-plugins, where it is installed"),
-    Grant(names.AUTOSCALER, _GANG, "elasticPolicy.metrics: scale Workers by load"),
+    Grant(names.POD_GROUP, _CHILD, "gang scheduling by Kubernetes itself, where it is served"),
+    Grant(names.VOLCANO_POD_GROUP, _CHILD, "gang scheduling by Volcano, where it is installed"),
+    Grant(names.SCHEDULER_PLUGINS_POD_GROUP, _CHILD, "gang scheduling by scheduler-plugins, where it is installed"),
+    Grant(names.AUTOSCALER, _CHILD, "elasticPolicy.metrics: scale Workers by load"),
 )
 
 # In the namespace that the controller itself runs in.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainserve.observe.events import Event
@@ -64,6 +64,7 @@ def test_exposition_of_what_is_known() -> None:
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["loss", "etaSeconds", "step", "checkpointStep"]), numbers))
 def test_prometheus_own_parser_reads_it(progress: dict[str, float]) -> None:
     from prometheus_client.parser import text_string_to_metric_families

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.kubelet import Kubelet
@@ -441,6 +441,7 @@ anything = st.recursive(
 fields = st.sampled_from(["epoch", "step", "loss", "top1", "etaSeconds", "stalled", "summary", "x"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(fields, anything, max_size=4))
 def test_whatever_a_pod_says_only_numbers_in_range_come_through(said: dict[str, Any]) -> None:
     try:

@@ -251,20 +251,22 @@ def test_cli_08_ctrl_c_while_following_ends_nothing_and_every_printed_command_wo
     assert not run.alive()
 
 
-def test_cli_08_ctrl_c_twice_quickly_stops_in_the_background(home: Path) -> None:
+@pytest.mark.slow
+def test_cli_08_ctrl_c_twice_stops_in_the_background(home: Path) -> None:
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + OBEDIENT.split("; ", 3)[3]
     run = tiny_run("mine", stubborn)
     with process("resume", "mine", home=home) as following:
-        wait_until(lambda: bool(run.log_files()), "the run begins")
+        wait_until(lambda: bool(run.log_files()), "the run begins", 60)
         following.send_signal(signal.SIGINT)
-        following.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        following.send_signal(signal.SIGINT)
-        _, err = following.communicate(timeout=30)
+        assert following.stderr is not None
+        assert following.stderr.readline() == "stopping after a checkpoint (Ctrl-C again: do not wait)\n"
+        following.send_signal(signal.SIGINT)  # it may come before the first has reached the supervisor
+        _, err = following.communicate(timeout=60)
     assert following.returncode == 130
     assert "Traceback" not in err
     assert "mine goes on stopping in the background" in err
     assert ["status", "mine"] in commands_in(err)
+    wait_until(lambda: bool((run.job() or {})["spec"]["runPolicy"].get("suspend")), "the supervisor was reached")
     killed = platform("cancel", "mine", "--now", home=home)
     assert killed.returncode == 0, killed.stderr
     assert not run.alive()

@@ -102,15 +102,15 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     states = {run["name"]: run["state"] for run in json.loads(listed.stdout)["runs"]}
     assert states == {"broken": "Damaged", "whole": "Interrupted"}
     assert f"broken: {objects} is damaged" in listed.stderr
-    for words in (["status", "broken"], ["cancel", "broken"]):
-        done = platform(*words, home=tmp_path)
-        assert f"error: {objects} is damaged" in done.stderr
-        assert "Traceback" not in done.stderr
+    for verb in ("status", "resume", "wait", "why"):
+        done = platform(verb, "broken", home=tmp_path)
+        assert done.stderr.startswith(f"error: {objects} is damaged")
+        assert "hint: neither job.json nor classifier.yaml says how to go on" in done.stderr
         assert done.returncode == 3
-    done = platform("resume", "broken", home=tmp_path)  # which would go on without a snapshot, had it a job
-    assert f"{objects.with_name('job.json')} is missing" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 3
+    cancelled = platform("cancel", "broken", home=tmp_path)
+    assert cancelled.returncode == 0  # nothing of it runs, which is what was asked for
+    assert cancelled.stderr.startswith(f"no process of broken is left, but it cannot be read: {objects} is damaged")
+    assert len(cancelled.stderr.splitlines()) == 1
 
 
 def make_pictures(folder: Path) -> None:

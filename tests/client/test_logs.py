@@ -58,8 +58,15 @@ def test_following_waits_for_the_rest_of_a_line_and_ends_with_the_run(
 
 def test_no_log_no_rank_no_folder(home: Path) -> None:
     run = rundir.create("mine")
-    with pytest.raises(UserError, match="has no log yet: its state is Interrupted"):
+    with pytest.raises(UserError, match="has no log yet: its state is Interrupted") as refused:
         list(logs.lines(run))
+    assert refused.value.hint == "platform resume mine goes on with it"
+    held = locks.take(run.path / "lock")
+    assert held is not None
+    with pytest.raises(UserError, match="has no log yet: its state is Pending") as refused:
+        list(logs.lines(run))
+    assert refused.value.hint == "platform logs -f mine waits for it"
+    os.close(held)
     run, _ = with_log("other", b"x\n")
     with pytest.raises(UserError, match="has no rank 7"):
         list(logs.lines(run, rank=7))

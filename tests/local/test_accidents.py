@@ -27,7 +27,8 @@ from trainserve.client.train import resumable
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import rundir, start
-from trainserve.local.rundir import Damaged, RunDir
+from trainserve.local.records import Damaged
+from trainserve.local.rundir import RunDir
 from trainserve.machine.processes import Identity
 
 
@@ -273,7 +274,7 @@ def test_a_read_only_home_can_be_looked_at_and_says_so_when_it_is_to_be_changed(
 
         run = disk.inside / "home" / "runs" / "old"
         (run / "output").mkdir(parents=True)
-        (run / "job.json").write_text('{"spec": {}}')
+        (run / "job.json").write_text('{"metadata": {"name": "old"}, "spec": {}}')
         disk.remount("ro")
         assert on_it("list", "-o", "name").stdout == "old\n"
         train = ("train", "--data", pictures, "--name", "new", "--batch-size", 4)

@@ -12,7 +12,8 @@ import pytest
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import control, rundir
-from trainserve.local.rundir import Damaged, RunDir
+from trainserve.local.records import Damaged
+from trainserve.local.rundir import RunDir
 
 
 @pytest.fixture(autouse=True)

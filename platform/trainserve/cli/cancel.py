@@ -8,9 +8,9 @@ from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.progress import Display
 from trainserve.client.client import Client
+from trainserve.client.runs import DAMAGED
 from trainserve.errors import EXIT_INTERRUPTED
 from trainserve.kube import names
-from trainserve.local import rundir
 
 
 @click.command("cancel", short_help="Stop a run after a checkpoint; it can be resumed.")
@@ -25,14 +25,13 @@ def cancel_command(runs: tuple[str, ...], now: bool, fmt: str) -> int:
     """
     try:
         results = Client(Display()).cancel(*runs, now=now)
-    except KeyboardInterrupt:
-        going = [run.name for run in map(rundir.open_run, runs) if run.alive()]
-        for name in going:
-            say(f"{name} goes on stopping in the background:\n  platform status {name}\n  platform cancel --now {name}")
+    except KeyboardInterrupt:  # what goes on was told
         return EXIT_INTERRUPTED
     emit(fmt, results, table=lambda: "", names=[result["name"] for result in results])
     for result in results:
-        if result["state"] not in (names.SUCCEEDED, names.FAILED):
+        if result["state"] == DAMAGED:
+            say(f"no process of {result['name']} is left, but it cannot be read: {result['message']}")
+        elif result["state"] not in (names.SUCCEEDED, names.FAILED):
             step = result["checkpointStep"]
             kept = "there is no checkpoint yet" if step is None else f"the checkpoint of step {step} is kept"
             say(f"{result['name']} is stopped; {kept}. Resume it:\n  platform resume {result['name']}")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainserve.cli.output import columns, duration, emit, output_option, percent, say
+from trainserve.cli.output import camel, columns, duration, emit, output_option, percent, say
 from trainserve.client.client import Client
 from trainserve.client.runs import DAMAGED
 from trainserve.machine.home import home
 from trainserve.observe.summary import Summary
+
+if TYPE_CHECKING:
+    from trainserve.serve.servers import ServerRecord
 
 
 @click.command("list", short_help="List runs and what serves.")
@@ -26,7 +29,7 @@ def list_command(fmt: str) -> int:
             say(f"{run['name']}: {run['message']}")
     if not runs and fmt == "table":
         say(f"no runs in {home()}; begin with: platform train --data FOLDER --nodes 4")
-    servers = [asdict(server) for server in client.servers()]
+    servers = [_server(server) for server in client.servers()]
 
     def table() -> str:
         tables = [columns([row(run) for run in runs]), columns([_server_row(server) for server in servers])]
@@ -36,14 +39,19 @@ def list_command(fmt: str) -> int:
     return 0
 
 
+def _server(record: ServerRecord) -> dict[str, Any]:
+    """A server as documents have it: in camelCase, as everything in them."""
+    return {camel(field): value for field, value in asdict(record).items()}
+
+
 def _server_row(server: dict[str, Any]) -> dict[str, str]:
     models = ", ".join(f"{model} {version}" for model, version in server["models"].items())
     return {
         "server": server["name"],
         "engine": server["engine"],
         "models": models,
-        "rest": server["rest_url"],
-        "grpc": server["grpc_target"] or "-",
+        "rest": server["restUrl"],
+        "grpc": server["grpcTarget"] or "-",
     }
 
 

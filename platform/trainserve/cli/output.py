@@ -13,7 +13,7 @@ import click
 from trainserve.observe.words import duration, percent
 from trainserve.spec.write import to_yaml
 
-__all__ = ["FORMATS", "columns", "duration", "emit", "output_option", "percent", "say", "silence", "to_yaml"]
+__all__ = ["FORMATS", "camel", "columns", "duration", "emit", "output_option", "percent", "say", "silence", "to_yaml"]
 
 FORMATS = ("table", "json", "yaml", "name")
 
@@ -68,6 +68,12 @@ def _print(fmt: str, value: Any, table: Callable[[], str], names: Sequence[str])
         text = table()
         if text:
             click.echo(text)
+
+
+def camel(word: str) -> str:
+    """The name of a Python attribute as documents have it: `rest_url` as `restUrl`."""
+    first, *rest = word.split("_")
+    return first + "".join(part.capitalize() for part in rest)
 
 
 def columns(rows: Sequence[Mapping[str, str]]) -> str:

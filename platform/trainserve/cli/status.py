@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from trainserve.cli.output import columns, emit, output_option
 from trainserve.client.client import Client
 from trainserve.client.runs import RunStatus
 from trainserve.kube import names
+from trainserve.local.records import can_begin
 
 SHOWN = 10  # newest warnings in the table; -o json has all events
 
@@ -40,7 +42,7 @@ def _table(run: RunStatus) -> str:
     )
     parts.append(columns([_texts(event) for event in run["events"] if event["type"] != "Normal"][-SHOWN:]))
     parts.append(f"folder  {run['folder']}" + (f"\narchive {run['archive']}" if run["archive"] else ""))
-    if run["state"] in (names.SUSPENDED, names.INTERRUPTED):
+    if run["state"] in (names.SUSPENDED, names.INTERRUPTED) and (run["created"] or can_begin(Path(run["folder"]))):
         parts.append(f"resume it: platform resume {run['name']}")
     return "\n\n".join(part for part in parts if part)
 

@@ -201,14 +201,19 @@ class Client:
         return logs.run_events(rundir.open_run(run), follow=follow)
 
     def cancel(self, *runs: str, now: bool = False) -> list[Summary]:
-        """Stop runs after a checkpoint, or at once; everything is kept. Returns when no process of them is left."""
+        """Stop runs after a checkpoint, or at once; everything is kept. Returns when no process of them is left.
+
+        The state of one that cannot be read is Damaged. KeyboardInterrupt ends the waiting, not the stopping.
+        """
         from trainserve.client import stop
-        from trainserve.client.runs import summary
+        from trainserve.client.runs import readable
         from trainserve.local import rundir
 
         found = [rundir.open_run(run) for run in dict.fromkeys(runs)]  # all of them, before any is stopped
         stop.cancel(found, self._listener, now=now)
-        return [summary(run) for run in found]
+        for run in found:
+            run.check_there()
+        return [readable(run) for run in found]
 
     def remove(self, *runs: str, force: bool = False) -> list[Removed]:
         """Remove runs with everything they made; with `force` also such as go on, which are killed first.

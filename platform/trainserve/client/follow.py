@@ -75,7 +75,7 @@ def follow(run: RunDir, listener: Listener, *, offset: int = 0) -> Outcome:
     try:
         _tell(run, listener, offset)
     except KeyboardInterrupt as interrupt:
-        return _stopped(run, listener, interrupt)
+        return stopped(run, listener, interrupt)
     if not run.lock_path.exists():  # the first thing to go where somebody is just removing the folder
         raise run.gone()
     return outcome(run)
@@ -101,25 +101,28 @@ def _tell(run: RunDir, listener: Listener, offset: int) -> None:
         time.sleep(POLL_S)
 
 
-def _stopped(run: RunDir, listener: Listener, interrupt: KeyboardInterrupt) -> Outcome:
+def stopped(run: RunDir, listener: Listener, interrupt: KeyboardInterrupt) -> Outcome:
+    """Stop a run as Ctrl-C, or a closed terminal, asks for. A second Ctrl-C does not wait for it to be gone."""
     hangup = isinstance(interrupt, Hangup)
-    asked = False
+    asked = told = False
     for presses in (1, 2, 3):
         try:
-            if presses == 1:
+            if not told:
                 again = "the terminal was closed" if hangup else "Ctrl-C again: do not wait"
                 listener.notice(f"stopping after a checkpoint ({again})")
-            if not asked:  # a second Ctrl-C may come before the first has been passed on
+                told = True
+            if not asked:  # the second Ctrl-C may come before the first has been passed on
                 stop.suspend(run, names.SUSPEND_BY_HANGUP if hangup else names.SUSPEND_BY_INTERRUPT)
                 asked = True
             if hangup:  # whoever closed the terminal may not wait for us
                 listener.notice(f"{run.name} goes on stopping in the background; then:\n  platform resume {run.name}")
                 return outcome(run, code=EXIT_HANGUP)
-            stop.wait_gone([run], listener, ending.CANCEL_S)
+            if presses > 1:
+                break
+            stop.wait_gone(run, listener.notice, ending.CANCEL_S)
             return outcome(run)
         except KeyboardInterrupt:
-            if asked:
-                break
+            continue
     listener.notice(f"{run.name} goes on stopping in the background:\n  platform status {run.name}")
     return outcome(run, code=EXIT_INTERRUPTED)
 
@@ -136,10 +139,10 @@ def outcome(run: RunDir, *, code: int | None = None) -> Outcome:
             case names.SUSPENDED:
                 code = EXIT_INTERRUPTED
             case names.INTERRUPTED:
-                code = int(ended["code"]) if ended else EXIT_ENVIRONMENT
+                code = ended["code"] if ended else EXIT_ENVIRONMENT
             case _:
                 code = failure_code(run.pods())
-    return Outcome(result, run.path, code, _status(run).get("cause"), str(ended["message"]) if ended else None)
+    return Outcome(result, run.path, code, _status(run).get("cause"), ended["message"] if ended else None)
 
 
 def failure_code(pods: list[Manifest]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainserve.errors import UserError
+from trainserve.kube import names
 from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.events import Event
@@ -42,7 +43,7 @@ def lines(run: RunDir, *, follow: bool = False, rank: int | None = None) -> Iter
         if not files and not (follow and alive):
             if rank is not None and run.log_files(None):
                 raise UserError(f"run {run.name!r} has no rank {rank}", hint=f"platform status {run.name}")
-            raise UserError(f"run {run.name!r} has no log yet: its state is {run.state()}")
+            raise _no_log(run, alive=alive)
         for file in files:
             for line, end in _lines_of(file, offsets.get(file, 0), whole=not alive):
                 offsets[file] = end
@@ -63,6 +64,18 @@ def run_events(run: RunDir, *, follow: bool = False) -> Iterator[Event]:
         if not (follow and alive):
             return
         time.sleep(POLL_S)
+
+
+def _no_log(run: RunDir, *, alive: bool) -> UserError:
+    """Raises Damaged where the run's files do not say how it is."""
+    state = run.state()
+    helps = {
+        names.SUSPENDED: f"platform resume {run.name} goes on with it",
+        names.INTERRUPTED: f"platform resume {run.name} goes on with it",
+        names.FAILED: f"platform why {run.name} says what is known",
+    }
+    hint = f"platform logs -f {run.name} waits for it" if alive else helps.get(state, f"platform status {run.name}")
+    return UserError(f"run {run.name!r} has no log yet: its state is {state}", hint=hint)
 
 
 def _lines_of(file: Path, offset: int, *, whole: bool) -> Iterator[tuple[str, int]]:

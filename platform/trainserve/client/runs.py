@@ -12,7 +12,7 @@ from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.summary import Summary, summarize
 
-DAMAGED = "Damaged"  # a state that only a list has: elsewhere it is an error
+DAMAGED = "Damaged"  # a state that only a list and a cancel know: elsewhere it is an error
 
 
 class PodRow(TypedDict):
@@ -44,13 +44,14 @@ class RunStatus(Summary):
     conditions: list[dict[str, Any]]  # as the PyTorchJob has them
     events: list[EventRow]
     pods: list[PodRow]
-    ranks: list[dict[str, Any]]  # rank, local_rank, node, pid, pod; of what runs now
+    ranks: list[dict[str, Any]]  # rank, localRank, node, pid, pod; of what runs now
 
 
 def summary(run: RunDir) -> Summary:
-    """The run in a few numbers, as of now."""
+    """The run in a few numbers, as of now. Raises Damaged, and EnvironmentProblem when its folder is gone."""
+    run.check_there()
     state = run.state()
-    found = summarize(run.name, state, run.job() or run.read_job(), events.ends(run.events_path))
+    found = summarize(run.name, state, run.known_job(), events.ends(run.events_path))
     if state == names.INTERRUPTED:
         found["message"] = run.why_interrupted()  # the newest condition says that it runs
     return found
@@ -58,7 +59,21 @@ def summary(run: RunDir) -> Summary:
 
 def summaries() -> list[Summary]:
     """All runs on this machine, newest first. One that cannot be read is Damaged, with the reason as its message."""
-    return sorted((_readable(run) for run in rundir.all_runs()), key=lambda run: -(run["created"] or 0))
+    found = [(run, readable(run)) for run in rundir.all_runs()]
+    # What was removed while they were read is none any more.
+    return sorted((each for run, each in found if run.path.is_dir()), key=lambda each: -(each["created"] or 0))
+
+
+def readable(run: RunDir) -> Summary:
+    """One run, also where it cannot be read: its state is Damaged then, and its message says why and what helps."""
+    try:
+        return summary(run)
+    except (PlatformError, OSError) as error:
+        damaged = summarize(run.name, DAMAGED, None, [])
+        damaged["message"] = str(error)
+        if isinstance(error, PlatformError):
+            damaged["message"] = f"{error.message} ({error.hint})" if error.hint else error.message
+        return damaged
 
 
 def status(run: RunDir) -> RunStatus:
@@ -73,18 +88,10 @@ def status(run: RunDir) -> RunStatus:
         "conditions": job_status.get("conditions", []),
         "events": told,
         "pods": [_pod(pod) for pod in run.pods()],
-        "ranks": run.ranks(),
+        "ranks": [
+            {"localRank" if key == "local_rank" else key: value for key, value in row.items()} for row in run.ranks()
+        ],
     }
-
-
-def _readable(run: RunDir) -> Summary:
-    """One run that cannot be read is no reason not to show the others."""
-    try:
-        return summary(run)
-    except (PlatformError, OSError) as error:
-        damaged = summarize(run.name, DAMAGED, None, [])
-        damaged["message"] = error.message if isinstance(error, PlatformError) else str(error)
-        return damaged
 
 
 def _pod(pod: Manifest) -> PodRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from trainserve.client import weights
-from trainserve.client.follow import Outcome, follow, outcome
+from trainserve.client.follow import Outcome, follow, outcome, stopped
 from trainserve.client.listener import Listener
 from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, not_installed
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
-from trainserve.local import rundir, start
+from trainserve.local import records, rundir, start
 from trainserve.local.rundir import RunDir
 from trainserve.machine import cgroup
 from trainserve.machine.home import home
@@ -73,10 +74,12 @@ def resumable(name: str) -> RunDir:
     run = rundir.open_run(name)
     try:
         state = run.state()
-    except rundir.Damaged as damaged:
-        if run.alive() or damaged.path != run.objects_path:
+        if run.job() is None:  # what the run goes on by is its job.json then
+            run.read_job()
+    except records.Damaged:
+        if run.alive() or not records.can_begin(run.path):
             raise
-        return run  # its start sets the damaged snapshot aside, and its checkpoints are what counts
+        return run  # its start sets a damaged snapshot aside, and its checkpoints are what counts
     if run.alive():
         raise UserError(f"run {run.name!r} is going on: {state}", hint=f"platform status {run.name}")
     if state == names.SUCCEEDED:
@@ -90,6 +93,7 @@ def resumable(name: str) -> RunDir:
 def resume(run: RunDir, listener: Listener, *, detach: bool) -> Outcome:
     """Go on with a run that `resumable` gave, and follow it to its end unless `detach`."""
     require_training()
+    _mend_job(run, listener)
     return go(run, listener, resume=True, detach=detach)
 
 
@@ -99,10 +103,25 @@ def go(run: RunDir, listener: Listener, *, detach: bool, resume: bool = False) -
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     try:
         start.start(run, resume=resume, detach=detach)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if run.alive():  # its supervisor, which would go on without us where it is detached
+            return stopped(run, listener, interrupt)
         listener.notice(f"stopped before training began; go on:\n  platform resume {run.name}")
         return outcome(run, code=EXIT_INTERRUPTED)
     return outcome(run, code=EXIT_OK) if detach else follow(run, listener, offset=offset)
+
+
+def _mend_job(run: RunDir, listener: Listener) -> None:
+    """Make a damaged or missing job.json anew of the spec beside it, which it was made of."""
+    try:
+        run.read_job()
+    except records.Damaged as damaged:
+        if run.alive() or not records.can_begin(run.path):
+            return  # it may not be needed; where it is, the start says what is wrong
+        if os.path.lexists(run.job_path):
+            records.set_aside(run.job_path)
+        run.write_job(_job(load(run.spec_path), run.path))
+        listener.notice(f"{damaged.message}: it is made anew from {run.spec_path}")
 
 
 def document(classifier: Classifier) -> Manifest:

@@ -21,7 +21,7 @@ from typing import Any
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
 from trainserve.kube.cluster import ApiError
 from trainserve.local.rundir import RunDir
-from trainserve.machine.files import short_folder
+from trainserve.machine.temporary import own_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,25 +35,24 @@ FOLDER_PREFIX = "trainserve-"
 @contextlib.asynccontextmanager
 async def serve(verbs: dict[str, Handler]) -> AsyncIterator[Path]:
     """Answer requests; yields the socket's path, in a folder of its own that only this user may enter."""
-    folder = short_folder(FOLDER_PREFIX, MAX_PATH - len("/s"))
-    path = folder / "s"
+    with own_folder(FOLDER_PREFIX, MAX_PATH - len("/s")) as folder:
+        path = folder / "s"
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):  # it did not wait for the answer
-            try:
-                while line := await reader.readline():
-                    writer.write(json.dumps(await _answer(verbs, line)).encode() + b"\n")
-                    await writer.drain()
-            finally:
-                writer.close()
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):  # it did not wait for the answer
+                try:
+                    while line := await reader.readline():
+                        writer.write(json.dumps(await _answer(verbs, line)).encode() + b"\n")
+                        await writer.drain()
+                finally:
+                    writer.close()
 
-    server = await asyncio.start_unix_server(connected, path, limit=MAX_LINE)
-    path.chmod(0o600)
-    try:
-        yield path
-    finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)  # ours alone; what is left of it is an empty folder in /tmp
+        server = await asyncio.start_unix_server(connected, path, limit=MAX_LINE)
+        path.chmod(0o600)
+        try:
+            yield path
+        finally:
+            server.close()
 
 
 def remove_stale(run: RunDir) -> None:
@@ -94,12 +93,13 @@ def request(run: RunDir, verb: str, *, timeout_s: float = TIMEOUT_S, **args: Any
                 line = answers.readline()
         if not line.endswith(b"\n"):
             raise ConnectionError(f"the answer to {verb} is cut off")
-    except OSError as error:
+        answer = json.loads(line)
+    except (OSError, ValueError) as error:  # ValueError: no path, or no answer of ours
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise EnvironmentProblem(
-            f"nobody answers for run {run.name!r}: {error.strerror or error}",
+            f"nobody answers for run {run.name!r}: {reason}",
             hint=f"platform status {run.name} shows its state; platform resume {run.name} goes on with it",
         ) from error
-    answer = json.loads(line)
     if not answer["ok"]:
         raise UserError(f"run {run.name!r}: {answer['error']}", hint=answer["hint"])
     return answer["result"]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from trainserve.errors import PlatformError, UserError
 from trainserve.kube import names
-from trainserve.local import kept, rundir
+from trainserve.local import kept, records, rundir
 from trainserve.local.rundir import RunDir
 from trainserve.machine import files, locks, temporary
 from trainserve.machine.home import home
@@ -27,7 +27,7 @@ KEEP = 1
 LOCK = "lock"  # of a server's folder too: never removed, since two processes could otherwise lock two files of a name
 RECORD = "server.json"
 
-Kind = Literal["checkpoint", "torn checkpoint", "log", "damaged snapshot", "unfinished", "temporary", "server"]
+Kind = Literal["checkpoint", "torn checkpoint", "log", "damaged record", "unfinished", "temporary", "server"]
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ def _of_run(run: RunDir, now: float, older_than_s: float, keep: int) -> Iterator
         number = folder.name.rpartition(".g")[2]
         if number.isdigit() and int(number) < last:
             yield _item("log", folder, f"of start {number} of {last} of the run", run.name)
-    damaged = run.path / f"{rundir.OBJECTS}.damaged"
-    if damaged.exists():
-        yield _item("damaged snapshot", damaged, "it was set aside when the run went on", run.name)
+    for name in (records.OBJECTS, records.JOB):
+        damaged = run.path / f"{name}{records.DAMAGED}"
+        if os.path.lexists(damaged):
+            yield _item("damaged record", damaged, "it was set aside when the run went on", run.name)
 
 
 def _unfinished() -> Iterator[Item]:

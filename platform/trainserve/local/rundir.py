@@ -15,6 +15,8 @@ from typing import Any
 from trainserve.errors import EnvironmentProblem, UserError, nearest
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.local import records
+from trainserve.local.records import Damaged
 from trainserve.machine import locks
 from trainserve.machine.files import remove_folder, scratch_folder, sync_folder, sync_tree, write_json, write_text
 from trainserve.machine.home import home
@@ -22,8 +24,6 @@ from trainserve.machine.processes import Identity, boot_id
 
 SCHEME = "local://"
 MAX_NAME = 54  # so that `<name>-worker-N` stays a DNS label, as metadata.name of a Classifier
-
-OBJECTS = "objects.json"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 POD_FOLDER = re.compile(r"(?P<pod>.+)\.g(?P<generation>\d+)")
@@ -35,18 +35,6 @@ class NameTaken(UserError):
     def __init__(self, name: str) -> None:
         hint = f"choose another with --name, e.g. {free_name(name)}; or go on with it: platform resume {name}"
         super().__init__(f"a run named {name!r} exists already", hint=hint)
-
-
-class Damaged(EnvironmentProblem):
-    """A file of a run's folder does not say what we wrote there: the disk, or somebody's hand."""
-
-    def __init__(self, path: Path, reason: object) -> None:
-        self.path = path
-        name = path.parent.name
-        hint = f"platform resume {name} goes on from its newest checkpoint"
-        if path.name != OBJECTS:
-            hint = "what the run has made is in its folder output; go on under another --name"
-        super().__init__(f"{path} is damaged: {reason}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -72,15 +60,15 @@ class RunDir:
 
     @property
     def spec_path(self) -> Path:
-        return self.path / "classifier.yaml"
+        return self.path / records.SPEC
 
     @property
     def job_path(self) -> Path:
-        return self.path / "job.json"
+        return self.path / records.JOB
 
     @property
     def objects_path(self) -> Path:
-        return self.path / OBJECTS
+        return self.path / records.OBJECTS
 
     @property
     def supervisor_path(self) -> Path:
@@ -92,7 +80,7 @@ class RunDir:
 
     @property
     def lock_path(self) -> Path:
-        return self.path / "lock"
+        return self.path / records.LOCK
 
     @property
     def pods_path(self) -> Path:
@@ -107,13 +95,15 @@ class RunDir:
         write_json(self.job_path, job, indent=2)
 
     def read_job(self) -> Manifest:
-        """The PyTorchJob as it was asked for."""
-        job = _read_json(self.job_path)
-        if job is None:
-            return {}
-        if not isinstance(job, dict) or not isinstance(job.get("spec"), dict):
-            raise Damaged(self.job_path, "it holds no job")
-        return job
+        """The PyTorchJob as it was asked for. Raises Damaged, also where there is none."""
+        return records.read_job(self.job_path)
+
+    def known_job(self) -> Manifest:
+        """The PyTorchJob as it is now, else as it was asked for; {} where only the run's output is left."""
+        job = self.job()
+        if job is None and self.job_path.exists():
+            job = self.read_job()
+        return job or {}
 
     def lock(self) -> int:
         """Take the lock that a run's one supervisor holds; returns the file descriptor that holds it until closed.
@@ -153,12 +143,8 @@ class RunDir:
         return EnvironmentProblem(f"run {self.name!r} is no longer there: {self.path} was removed")
 
     def supervisor(self) -> dict[str, Any]:
-        """Pid and socket of the last supervisor, and how it ended if it failed; {} when there was none."""
-        try:
-            found = _read_json(self.supervisor_path)
-        except Damaged:
-            return {}  # it only says how to reach a supervisor; the next one writes it anew
-        return found if isinstance(found, dict) else {}
+        """Pid and socket of the last supervisor, and how it ended if it failed; {} where that is not known."""
+        return records.read_supervisor(self.supervisor_path)
 
     def supervisor_process(self) -> Identity | None:
         """The last supervisor's process, told apart from a later one with its pid; None where it is not known."""
@@ -167,9 +153,8 @@ class RunDir:
     def why_interrupted(self) -> str:
         """What ended the last supervisor of an interrupted run, in words."""
         found = self.supervisor()
-        ended = found.get("ended")
-        if isinstance(ended, dict) and ended.get("message"):
-            return f"its supervisor ended: {ended['message']}"
+        if found.get("ended", {}).get("message"):
+            return f"its supervisor ended: {found['ended']['message']}"
         process = Identity.from_dict(found)
         if process is None:
             return "it has not begun"
@@ -179,13 +164,7 @@ class RunDir:
 
     def objects(self, kind: names.Kind) -> list[Manifest]:
         """All objects of a kind in the last snapshot."""
-        snapshot = _read_json(self.objects_path)
-        if snapshot is None and not self.objects_path.exists():
-            return []
-        try:
-            return [item for item in snapshot["objects"] if item["kind"] == kind.kind and item["metadata"]["name"]]
-        except (TypeError, KeyError):
-            raise Damaged(self.objects_path, "it holds no snapshot of objects") from None
+        return [item for item in records.read_objects(self.objects_path) if item["kind"] == kind.kind]
 
     def job(self) -> Manifest | None:
         """The run's PyTorchJob with its status; None before it was created."""
@@ -216,10 +195,14 @@ class RunDir:
 
         Call it with the run's lock. False where nothing is damaged.
         """
+        from trainserve.local.server import MemoryCluster  # which whoever only looks at runs does without
+
         try:
-            self.objects(names.PYTORCHJOB)
-        except Damaged:
-            self.objects_path.rename(self.path / f"{OBJECTS}.damaged")
+            if self.objects_path.exists():
+                self.objects(names.PYTORCHJOB)
+                MemoryCluster.restore(json.loads(self.objects_path.read_bytes()))
+        except (Damaged, ValueError, LookupError, TypeError, AttributeError):
+            records.set_aside(self.objects_path)
             return True
         return False
 
@@ -243,9 +226,9 @@ class RunDir:
         found: list[dict[str, Any]] = []
         for pod in self.pods():
             if pod.get("status", {}).get("phase") == "Running":
-                rows = _read_json(self.pods_path / pod_folder(pod) / "ranks.json") or []
+                rows = records.read_ranks(self.pods_path / pod_folder(pod))
                 found += [{**row, "pod": pod["metadata"]["name"]} for row in rows]
-        return sorted(found, key=lambda row: int(row["rank"]))
+        return sorted(found, key=lambda row: row["rank"])
 
     def log_files(self, rank: int | None = None) -> list[Path]:
         """Logs that say something, oldest generation first; with `rank` those of the pods that had this rank.
@@ -350,18 +333,6 @@ def _lost(pod: Manifest) -> Manifest:
     return {**pod, "status": {**status, "phase": "Unknown", "reason": names.REASON_NODE_LOST}}
 
 
-def _read_json(path: Path) -> Any:
-    """None when there is no such file. Raises Damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except IsADirectoryError:
-        raise Damaged(path, "it is a folder") from None
-    except (ValueError, RecursionError) as error:
-        raise Damaged(path, error) from None
-
-
 def pod_folder(pod: Manifest) -> str:
     """`<pod>.g<generation>`: the pod's folder below `pods/`; POD_FOLDER reads it back."""
     generation = pod["metadata"].get("labels", {}).get(names.LABEL_GENERATION, "0")
@@ -369,7 +340,7 @@ def pod_folder(pod: Manifest) -> str:
 
 
 def _had_rank(folder: Path, rank: int) -> bool:
-    return any(row["rank"] == rank for row in _read_json(folder / "ranks.json") or [])
+    return any(row["rank"] == rank for row in records.read_ranks(folder))
 
 
 def _pod_order(pod: str) -> tuple[int, int]:

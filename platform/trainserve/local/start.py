@@ -84,7 +84,7 @@ def _spawn(run: RunDir, lock: int, *, resume: bool, detach: bool) -> subprocess.
 def _reason(run: RunDir) -> str:
     """Why the supervisor ended, as it wrote it down, else the last line of its log."""
     ended = run.supervisor().get("ended")
-    if isinstance(ended, dict) and "message" in ended:
+    if ended:
         return str(ended["message"])
     try:
         log = run.supervisor_log.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace")

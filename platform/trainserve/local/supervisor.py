@@ -120,8 +120,6 @@ class Supervisor:
 
     async def _create_job(self, *, generation: int) -> None:
         job = self.run_dir.read_job()
-        if not job:
-            raise UserError(f"{self.run_dir.job_path} is missing", hint="train again, under another --name")
         policy = job["spec"].get("runPolicy", {})
         if policy.pop("ttlSecondsAfterFinished", None) is not None:
             log.warning(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
-from trainserve.local import rundir
+from trainserve.local import records, rundir
 from trainserve.local.rundir import POD_FOLDER, RunDir, pod_folder
 from trainserve.machine.files import read_end
 from trainserve.observe import events
@@ -24,7 +23,7 @@ MESSAGE_BYTES = 4096
 
 
 def why(run: RunDir) -> Diagnosis:
-    """Why `run` is as it is. Raises rundir.Damaged where its files do not say."""
+    """Why `run` is as it is. Raises records.Damaged where its files do not say."""
     return diagnose(gather(run))
 
 
@@ -34,10 +33,9 @@ def gather(run: RunDir) -> Evidence:
     state = run.state()
     job = run.job() or {}
     seen = events.ends(run.events_path)
-    progress: dict[str, Any] = dict(summarize(run.name, state, job or run.read_job(), seen))
+    progress: dict[str, Any] = dict(summarize(run.name, state, run.known_job(), seen))
     progress["lastEvent"] = seen[-1]["time"] if seen else None
     supervisor = run.supervisor()
-    ended = supervisor.get("ended")
     return Evidence(
         run=run.name,
         state=state,
@@ -49,7 +47,7 @@ def gather(run: RunDir) -> Evidence:
         notices=[event["message"] for event in seen if event["kind"] == "notice" and "message" in event],
         spec_file=str(run.spec_path) if run.spec_path.is_file() else "",
         next_name=rundir.free_name(run.name),
-        supervisor_error=str(ended.get("message", "")) if isinstance(ended, dict) else "",
+        supervisor_error=supervisor.get("ended", {}).get("message", ""),
         supervisor_log=read_end(run.supervisor_log, LOG_BYTES),
         rebooted=_booted_after(run.supervisor_path),
     )
@@ -81,17 +79,14 @@ def _log(folder: Path) -> str:
 
 
 def _ranks(folder: Path) -> list[int]:
-    try:
-        return [int(row["rank"]) for row in json.loads((folder / "ranks.json").read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # no agent came that far, or it is not ours
+    return [row["rank"] for row in records.read_ranks(folder)]
 
 
 def _spec(path: Path) -> Mapping[str, Any]:
     """The Classifier's `spec`, for advice in its numbers; {} where there is none that can be read."""
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     spec = document.get("spec") if isinstance(document, dict) else None
     return spec if isinstance(spec, dict) else {}

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 Kind = Literal["start", "resume", "step", "epoch", "checkpoint", "notice", "stopped", "done"]
 
@@ -109,8 +109,24 @@ _STEP = b'"kind":"step"'  # as `encode` writes it
 def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
     for line in lines:
         try:
-            event: Any = json.loads(line)
-        except ValueError:
+            event: Any = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError):
             continue  # torn by a crash in mid-write; the writer began a new line after it
         if isinstance(event, dict) and "kind" in event and "time" in event:
-            yield event  # type: ignore[misc]
+            known = {field: value for field, value in event.items() if value is not None}
+            if all(_as_typed(field, value) for field, value in known.items()):
+                yield known  # type: ignore[misc]
+
+
+def _as_typed(field: str, value: Any) -> bool:
+    """Whether a field has the type that Event gives it; there may be more fields than it knows."""
+    return isinstance(value, _TYPES.get(field, object)) and not isinstance(value, bool)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Event's fields, as what `isinstance` takes.
+_KINDS: dict[Any, type | tuple[type, ...]] = {float: (int, float), int: int}
+_TYPES = {field: _KINDS.get(hint, str) for field, hint in get_type_hints(Event).items()}

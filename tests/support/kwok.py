@@ -107,6 +107,14 @@ def on_own_nodes(pod_spec: Manifest, owner: str) -> Manifest:
     return {**pod_spec, "nodeSelector": {OWNER: owner}, "tolerations": [toleration]}
 
 
+def ending(job: Manifest, replica_type: str, code: int, after: str = "0s") -> Manifest:
+    """The PyTorchJob with pods of this replica type that end with this exit code by themselves, so long after start."""
+    specs = job["spec"]["pytorchReplicaSpecs"]
+    template = {**specs[replica_type]["template"], "metadata": {"annotations": {EXIT_CODE: str(code), AFTER: after}}}
+    replica = {**specs[replica_type], "template": template}
+    return {**job, "spec": {**job["spec"], "pytorchReplicaSpecs": {**specs, replica_type: replica}}}
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:

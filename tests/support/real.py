@@ -104,7 +104,7 @@ class Team:
         ]
 
     async def until(
-        self, condition: Callable[[Manifest], bool], what: str, name: str = "flowers", timeout_s: float = 30
+        self, condition: Callable[[Manifest], bool], what: str, name: str = "flowers", timeout_s: float = 60
     ) -> Manifest:
         """The job once `condition(job)` holds."""
         give_up = time.monotonic() + timeout_s
@@ -113,11 +113,11 @@ class Team:
             await asyncio.sleep(0.1)
         return found
 
-    async def until_state(self, state: str, name: str = "flowers", timeout_s: float = 30) -> Manifest:
+    async def until_state(self, state: str, name: str = "flowers", timeout_s: float = 60) -> Manifest:
         """The job once the last of its conditions is `state`, which is what `kubectl get` shows."""
         return await self.until(lambda job: state_of(job) == state, state, name, timeout_s)
 
-    async def until_gone(self, name: str = "flowers", timeout_s: float = 30) -> None:
+    async def until_gone(self, name: str = "flowers", timeout_s: float = 60) -> None:
         """Job, pods and services are gone."""
         give_up = time.monotonic() + timeout_s
         while True:
@@ -137,7 +137,7 @@ class Team:
         phase: str = "Running",
         generation: int | None = None,
         name: str = "flowers",
-        timeout_s: float = 30,
+        timeout_s: float = 60,
     ) -> list[Manifest]:
         """The job's pods once there are `count`, all in this phase, and of this generation if one is given."""
         give_up = time.monotonic() + timeout_s

@@ -48,6 +48,7 @@ CONNECT_S = 10.0
 CONNECTIONS = 512  # at a time; a watch holds one for as long as it lasts
 PUT_OFF_S = 10.0  # a longer Retry-After is for the caller's own back-off
 RELOAD_EVERY_S = 10.0  # credentials are read again at most so often
+RETIRED_S = 600.0  # longer than any watch lasts
 SERVED_S = 60.0  # what discovery said holds for so long
 WATCH_GRACE_S = 30.0  # a server ends a watch by itself; one that is silent for longer than this after it is away
 _ERRORS: dict[str, type[ApiError]] = {
@@ -98,6 +99,7 @@ class KubeCluster:
         self._api = api
         self._reload = reload
         self._reloading = asyncio.Lock()
+        self._retired: list[tuple[float, official.ApiClient]] = []  # until when answers may still come there
         self._may_reload_at = 0.0
         self._on_request = on_request
         self._sleep = sleep
@@ -105,7 +107,8 @@ class KubeCluster:
         self._served: dict[str, tuple[float, frozenset[str]]] = {}  # group and version -> until when known, plurals
 
     async def close(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]
+        for api in (self._api, *(retired for _, retired in self._retired)):
+            await api.close()  # type: ignore[no-untyped-call]
 
     async def serves(self, kind: Kind) -> bool:
         """By discovery; what it said is kept for `SERVED_S`."""
@@ -283,7 +286,7 @@ class KubeCluster:
         put_off = renewed = False
         while True:
             api = self._api
-            response = await self._once(verb, kind, path, query, body, timeout)
+            response = await self._once(api, verb, kind, path, query, body, timeout)
             delay_s = _put_off_s(response)
             if response.status == 401 and not renewed and await self._renew(api):
                 renewed = True
@@ -298,6 +301,7 @@ class KubeCluster:
 
     async def _once(
         self,
+        api: official.ApiClient,
         verb: str,
         kind: Kind,
         path: str,
@@ -312,9 +316,9 @@ class KubeCluster:
         queries = list(query.items())
         began, status = self._clock(), 0
         try:
-            await self._api.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
-            url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(queries)}" if queries else "")
-            sent = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
+            await api.update_params_for_auth(headers, queries, ["BearerToken"], path, method, body)
+            url = f"{api.configuration.host}{path}" + (f"?{urlencode(queries)}" if queries else "")
+            sent = await api.rest_client.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=timeout
             )
             response: aiohttp.ClientResponse = sent.response
@@ -341,7 +345,9 @@ class KubeCluster:
                 return False
             log.info("the API server refuses our credentials: read again")
             self._api = renewed
-            await refused.close()  # type: ignore[no-untyped-call]  # what is under way there is tried again
+            self._retired.append((self._clock() + RETIRED_S, refused))
+            while self._retired[0][0] <= self._clock():
+                await self._retired.pop(0)[1].close()  # type: ignore[no-untyped-call]
             return True
 
 

@@ -1,0 +1,315 @@
+"""`platform node run`: the real scheduler binds, pods are processes of this machine, their status follows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command import platform
+from support.kubectl import Kubectl
+from support.kwok import on_own_nodes
+from support.nodeprocess import NodeProcess
+from support.operating import Operator
+from support.real import Team, condition_of
+from support.runs import alive, pod, terminated, wait_until
+from trainserve.kube import names
+from trainserve.kube.cluster import Manifest, NotFound
+from trainserve.kube.job import training_job
+from trainserve.kube.names import EVENT, POD
+from trainserve.local.process import marked
+from trainserve.spec.load import load
+
+AddNode = Callable[..., NodeProcess]
+
+
+@pytest.fixture
+def add_node(kubectl: Kubectl, tmp_path: Path) -> Iterator[AddNode]:
+    """`add_node("one", "--cpu", 4)`: a node that starts; `wait_ready` says when it is there."""
+    made: list[NodeProcess] = []
+
+    def add(name: str, *flags: object, **options: str) -> NodeProcess:
+        node = NodeProcess(kubectl, tmp_path, name, *flags, **options)
+        made.append(node)
+        node.launch()
+        return node
+
+    yield add
+    for node in made:
+        node.remove()
+
+
+class Pods:
+    """Pods of a shell script, and what becomes of them."""
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+
+    async def create(self, name: str, script: str, **spec: object) -> None:
+        manifest = pod(name, "sh", "-c", script, **spec)
+        manifest["spec"] = on_own_nodes(manifest["spec"], self.team.namespace)
+        await self.team.cluster.create(POD, self.team.namespace, manifest)
+
+    async def get(self, name: str) -> Manifest:
+        return await self.team.cluster.get(POD, self.team.namespace, name)
+
+    async def until(self, name: str, condition: Callable[[Manifest], bool], timeout_s: float = 30) -> Manifest:
+        async with asyncio.timeout(timeout_s):
+            while not condition(found := await self.get(name)):
+                await asyncio.sleep(0.05)
+        return found
+
+    async def phase(self, name: str, *phases: str) -> Manifest:
+        return await self.until(name, lambda found: found["status"].get("phase") in phases)
+
+    async def gone(self, name: str) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.get(name)
+                except NotFound:
+                    return
+                await asyncio.sleep(0.05)
+
+
+async def test_a_node_offers_what_it_was_told_and_pods_run_on_it(
+    add_node: AddNode, team: Team, kubectl: Kubectl
+) -> None:
+    node = add_node("one", "--cpu", 3, "--memory", "2Gi", "--resource", "nvidia.com/gpu=2", "--label", "zone=here")
+    node.wait_ready()
+    found = kubectl.json("get", "node", node.name)
+    assert found["metadata"]["labels"].items() >= {
+        (names.LABEL_HOSTNAME, node.name),
+        (names.LABEL_NODE, names.NODE_OF_PROCESSES),
+        ("zone", "here"),
+    }
+    assert found["status"]["allocatable"].items() >= {("cpu", "3"), ("memory", "2Gi"), ("nvidia.com/gpu", "2")}
+    assert "run any command as" in node.said()
+
+    pods = Pods(team)
+    await pods.create("good", "echo out; echo said > $TRAINSERVE_TERMINATION_LOG; echo here > $TRAINSERVE_POD_DIR/file")
+    await pods.create("bad", "exit 65", container_resources={"limits": {"nvidia.com/gpu": 2, "cpu": "1"}})
+    await pods.create("killed", "kill -9 $$$$", restartPolicy="Never")
+    good = await pods.phase("good", "Succeeded", "Failed")
+    assert good["spec"]["nodeName"] == node.name
+    assert (terminated(good)["exitCode"], terminated(good)["message"]) == (0, "said\n")
+    assert good["status"]["hostIP"] == "127.0.0.1"
+    assert "podIP" not in good["status"], (
+        "a loopback address is refused in EndpointSlices, with a Warning at the Service"
+    )
+    assert {c["type"]: c["status"] for c in good["status"]["conditions"]}.items() >= {
+        ("PodScheduled", "True"),
+        ("Initialized", "True"),
+        ("Ready", "False"),
+    }
+    assert node.log_of("good", "main") == "out\n"
+    assert terminated(await pods.phase("bad", "Succeeded", "Failed"))["exitCode"] == 65
+    assert terminated(await pods.phase("killed", "Succeeded", "Failed"))["exitCode"] == 137
+    told = [event for event in (await team.cluster.list(EVENT, team.namespace)).items if event["reason"] == "Started"]
+    logs = [event["message"] for event in told if event["involvedObject"]["name"] == "good"]
+    assert len(logs) == 1
+    assert str(node.pods) in logs[0]
+
+    # A third GPU is not there: the scheduler keeps the pod waiting.
+    await pods.create("hungry", "true", container_resources={"limits": {"nvidia.com/gpu": 3}})
+    waiting = await pods.until("hungry", lambda found: bool(found["status"].get("conditions")))
+    assert (waiting["status"]["phase"], waiting["status"]["conditions"][0]["reason"]) == ("Pending", "Unschedulable")
+
+
+async def test_a_deleted_pod_gets_its_grace_and_goes_when_its_processes_have(add_node: AddNode, team: Team) -> None:
+    node = add_node("one")
+    node.wait_ready()
+    pods = Pods(team)
+    script = "trap 'echo saved; exit 143' TERM; echo $$$$; while :; do sleep 0.05; done"
+    await pods.create("kind", script)
+    await pods.create("deaf", "trap '' TERM; echo $$$$; while :; do sleep 0.05; done", terminationGracePeriodSeconds=1)
+    await pods.create("late", "sleep 99", activeDeadlineSeconds=1)
+    await pods.phase("kind", "Running")
+    await pods.phase("deaf", "Running")
+    await asyncio.to_thread(
+        wait_until, lambda: bool(node.log_of("kind", "main") and node.log_of("deaf", "main")), "pids"
+    )
+    for name in ("kind", "deaf"):
+        await team.cluster.delete(POD, team.namespace, name)
+    for name in ("kind", "deaf"):
+        await pods.gone(name)
+        pid, *rest = node.log_of(name, "main").split()
+        assert not alive(int(pid))
+        assert rest == (["saved"] if name == "kind" else [])
+    late = await pods.phase("late", "Succeeded", "Failed")
+    assert (late["status"]["reason"], terminated(late)["exitCode"]) == ("DeadlineExceeded", 143)
+
+
+async def test_what_it_cannot_do_it_says(add_node: AddNode, team: Team) -> None:
+    node = add_node("one")
+    node.wait_ready()
+    pods = Pods(team)
+    mount = {"container_volumeMounts": [{"name": "disk", "mountPath": "/data"}]}
+    await pods.create("disk", "true", volumes=[{"name": "disk", "emptyDir": {}}], **mount)
+    await pods.create("image", "true", container_image="registry/some:1", serviceAccountName="default")
+    failed = await pods.phase("disk", "Failed")
+    assert failed["status"]["reason"] == "NotSupportedLocally"
+    assert "volume disk in container main" in failed["status"]["message"]
+    await pods.phase("image", "Succeeded")
+    told = [event for event in await team.events("WithoutEffect") if event["involvedObject"]["name"] == "image"]
+    assert [re.sub(".*: ", "", event["message"]) for event in told] == ["image"]
+
+
+async def test_a_pod_of_another_namespace_waits_and_is_told_why(add_node: AddNode, team: Team) -> None:
+    add_node("one", namespace="kube-public").wait_ready()
+    pods = Pods(team)
+    await pods.create("stranger", "true")
+    found = await pods.until("stranger", lambda found: "containerStatuses" in found["status"])
+    waiting = found["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert (found["status"]["phase"], waiting["reason"]) == ("Pending", names.REASON_NAMESPACE)
+    assert "kube-public" in waiting["message"]
+    await team.cluster.delete(POD, team.namespace, "stranger")
+    await pods.gone("stranger")
+
+
+async def test_after_sigkill_no_process_is_left_and_the_next_start_tells_what_is_lost(
+    add_node: AddNode, team: Team
+) -> None:
+    node = add_node("one")
+    node.wait_ready()
+    pods = Pods(team)
+    await pods.create("running", "sleep 99")
+    await pods.create("over", "exit 3")
+    await pods.phase("running", "Running")
+    await pods.phase("over", "Failed")
+    node.kill()
+    await asyncio.to_thread(wait_until, lambda: not marked(node.pods), "its processes are gone")
+    await pods.create("new", "echo ran")
+    await pods.until("new", lambda found: bool(found["spec"].get("nodeName")))
+    node.start()
+    lost = await pods.phase("running", "Failed")
+    assert lost["status"]["reason"] == names.REASON_NODE_LOST
+    assert terminated(lost)["reason"] == names.STATUS_UNKNOWN
+    assert terminated(await pods.get("over"))["exitCode"] == 3
+    await pods.phase("new", "Succeeded")
+
+
+async def test_sigterm_stops_pods_in_order_and_tells_that_the_node_goes(
+    add_node: AddNode, team: Team, kubectl: Kubectl
+) -> None:
+    node = add_node("one")
+    node.wait_ready()
+    pods = Pods(team)
+    await pods.create("obedient", "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.05; done")
+    await pods.create("done", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+    for name in ("obedient", "done"):
+        await pods.phase(name, "Running")
+        await asyncio.to_thread(wait_until, lambda name=name: "ready" in node.log_of(name, "main"), "trap is set")
+    assert await asyncio.to_thread(node.stop) == 0
+    stopped = await pods.get("obedient")
+    assert (stopped["status"]["phase"], stopped["status"]["reason"]) == ("Failed", names.POD_TERMINATED)
+    assert terminated(stopped)["exitCode"] == 143
+    disrupted = next(c for c in stopped["status"]["conditions"] if c["type"] == names.DISRUPTION_TARGET)
+    assert (disrupted["status"], disrupted["reason"]) == ("True", names.TERMINATION_BY_KUBELET)
+    assert (await pods.get("done"))["status"]["phase"] == "Succeeded"
+    found = kubectl.json("get", "node", node.name)
+    ready = next(c for c in found["status"]["conditions"] if c["type"] == names.NODE_READY)
+    assert (ready["status"], ready["reason"]) == ("False", names.NODE_STOPPED)
+    assert {"key": names.TAINT_NOT_READY, "effect": "NoSchedule"}.items() <= next(
+        taint.items() for taint in found["spec"]["taints"] if taint["key"] == names.TAINT_NOT_READY
+    )
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 pictures of each digit."""
+    folder = tmp_path_factory.mktemp("data")
+    got = platform("data", "get", "digits", folder / "all", home=folder)
+    assert got.returncode == 0, got.stderr
+    for kind in sorted(path for path in (folder / "all").rglob("*") if path.is_dir() and list(path.glob("*.png"))):
+        to = folder / "digits" / kind.name
+        to.mkdir(parents=True, exist_ok=True)
+        for picture in sorted(kind.glob("*.png"))[:20]:
+            shutil.copy(picture, to / picture.name)
+    return folder / "digits"
+
+
+def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: int) -> Manifest:
+    """What `platform train` would create, for nodes of the test's own; one core a pod."""
+    train = {
+        "nodes": nodes,
+        "epochs": epochs,
+        "batchSize": 12 * nodes,
+        "workers": 0,
+        "checkpointEverySteps": 2,
+        "warmupEpochs": 0,
+        "lr": 0.05,
+    }
+    sets = ["metadata.name=digits", f"data.path={data}", "model.imageSize=16", "data.augment.cropScale=[0.9,1]"]
+    classifier = load(None, [*sets, *(f"train.{name}={value}" for name, value in train.items())])
+    job = training_job(
+        classifier,
+        namespace=namespace,
+        output=str(output),
+        data_path=str(data),
+        python=sys.executable,
+        image=names.LOCAL_IMAGE,
+        local=True,
+    )
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        template = replica["template"]
+        template["spec"] = on_own_nodes(template["spec"], namespace)
+        template["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+    return job
+
+
+def events_of(output: Path) -> list[dict[str, object]]:
+    path = output / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def checkpointed(output: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(str(event["step"])) for event in events_of(output) if event["kind"] == "checkpoint"), default=0)
+
+
+@pytest.mark.timeout(400)
+async def test_a_gang_trains_over_two_nodes_loses_a_rank_and_a_node_and_succeeds(
+    add_node: AddNode, operator: Operator, team: Team, kubectl: Kubectl, digits: Path, tmp_path: Path
+) -> None:
+    first, second = add_node("one", "--cpu", 2), add_node("two", "--cpu", 4)
+    first.wait_ready()
+    second.wait_ready()
+    output = tmp_path / "output"
+    kubectl.apply(training(team.namespace, digits, output, nodes=3, epochs=6))
+    pods = await team.until_pods(3, name="digits", timeout_s=60)
+    assert {each["spec"]["nodeName"] for each in pods} == {first.name, second.name}
+
+    # A rank is killed: the gang starts again, and that counts.
+    await asyncio.to_thread(wait_until, lambda: checkpointed(output) >= 2, "a checkpoint", 120)
+    [ranks] = [json.loads(path.read_text()) for path in first.pods.glob("*/ranks.json")][:1]
+    os.kill(ranks[0]["pid"], signal.SIGKILL)
+    job = await team.until(
+        lambda job: job["status"].get("generation") == 2, "the second gang", name="digits", timeout_s=90
+    )
+    assert job["status"]["restarts"] == 1
+    await team.until_pods(3, generation=2, name="digits", timeout_s=90)
+
+    # A node is stopped: its pods checkpoint and go elsewhere, and that is free.
+    before = checkpointed(output)
+    await asyncio.to_thread(wait_until, lambda: checkpointed(output) > before, "it goes on", 120)
+    assert await asyncio.to_thread(first.stop) == 0
+    pods = await team.until_pods(3, generation=3, name="digits", timeout_s=120)
+    assert {each["spec"]["nodeName"] for each in pods} == {second.name}
+
+    job = await team.until_state(names.SUCCEEDED, "digits", timeout_s=180)
+    assert job["status"]["restarts"] == 1
+    assert json.loads((output / "bundle" / "model.json").read_text())["classes"] == [str(digit) for digit in range(10)]
+    master = next(each for each in await team.children(name="digits") if each["metadata"]["name"].endswith("master-0"))
+    assert terminated(master)["exitCode"] == 0
+    assert condition_of(job, names.SUCCEEDED)["status"] == "True"
+    warned = [event for event in (await team.cluster.list(EVENT, team.namespace)).items if event["type"] == "Warning"]
+    assert [event["message"] for event in warned if "ndpoint" in event["reason"]] == []

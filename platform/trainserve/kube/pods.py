@@ -42,6 +42,7 @@ def replica_pod(job: Manifest, replica_type: str, index: int, generation: int) -
         "name": names.replica_name(job["metadata"]["name"], replica_type, index),
         "namespace": job["metadata"]["namespace"],
         "labels": {
+            **_kueue_labels(job),
             **(template_metadata.get("labels") or {}),
             **names.replica_labels(job["metadata"]["name"], replica_type, index),
             **({names.LABEL_JOB_ROLE: "master"} if (replica_type, index) == replicas.leader(job) else {}),
@@ -49,8 +50,9 @@ def replica_pod(job: Manifest, replica_type: str, index: int, generation: int) -
         },
         "ownerReferences": [replicas.owner_reference(job)],
     }
-    if template_metadata.get("annotations"):
-        metadata["annotations"] = template_metadata["annotations"]
+    annotations = {**_kueue_annotations(job), **(template_metadata.get("annotations") or {})}
+    if annotations:
+        metadata["annotations"] = annotations
     spec = template["spec"]
     spec["restartPolicy"] = pod_restart_policy(job, replica_type)
     for container in spec["containers"]:
@@ -61,6 +63,18 @@ def replica_pod(job: Manifest, replica_type: str, index: int, generation: int) -
         spec["initContainers"] = [*(spec.get("initContainers") or []), waiting]
     _share_memory(spec)
     return {"apiVersion": names.POD.api_version, "kind": names.POD.kind, "metadata": metadata, "spec": spec}
+
+
+def _kueue_labels(job: Manifest) -> dict[str, str]:
+    """Of a job that Kueue is to admit as a group of plain pods, not as a job: what its pods need of its labels."""
+    labels: dict[str, str] = job["metadata"].get("labels") or {}
+    wanted = (names.LABEL_KUEUE_GROUP, names.LABEL_KUEUE_QUEUE, names.LABEL_KUEUE_PRIORITY)
+    return {name: labels[name] for name in wanted if name in labels} if names.LABEL_KUEUE_GROUP in labels else {}
+
+
+def _kueue_annotations(job: Manifest) -> dict[str, str]:
+    size = {names.ANNOTATION_KUEUE_GROUP_SIZE: str(replicas.total_replicas(job))}
+    return size if names.LABEL_KUEUE_GROUP in (job["metadata"].get("labels") or {}) else {}
 
 
 def pod_restart_policy(job: Manifest, replica_type: str) -> str:

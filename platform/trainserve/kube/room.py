@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from trainserve.kube import quantity
 from trainserve.kube.cluster import Manifest
-from trainserve.kube.requests import pod_requests
+from trainserve.kube.requests import PODS, pod_requests
 
 _HARD = ("NoSchedule", "NoExecute")  # effects of taints that keep a pod away
 
@@ -61,7 +61,7 @@ def lacking(room: Room, specs: Sequence[Manifest]) -> str | None:
     if fitting == len(specs):
         return None
     largest = max((pod_requests(spec) for spec in specs), key=lambda each: sorted(each.items()))
-    each = ", ".join(quantity.shown(name, amount) for name, amount in sorted(largest.items()) if amount)
+    each = ", ".join(quantity.shown(name, amount) for name, amount in sorted(largest.items()) if name != PODS)
     return f"there is enough in all, but single nodes have room for {fitting} of {len(specs)} pods (each: {each})"
 
 

@@ -1,0 +1,106 @@
+"""`platform operator run`: what it refuses before it begins, and what the environment can say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from support.here import Here
+from trainserve.cli.operator import operator_command, run_command
+from trainserve.operator import process
+from trainserve.operator.lease import Timing
+from trainserve.operator.settings import Address, Settings
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--workers", "0"], "--workers"),
+        (["--workers", "many"], "--workers"),
+        (["--resync", "0"], "--resync 0s: must be at least 1s"),
+        (["--resync", "soon"], "'soon' is no length of time"),
+        (["--namespace", "Team"], "--namespace 'Team': a namespace's name has"),
+        (["--leader-elect-namespace", "a,b"], "the Lease is in one"),
+        (["--leader-elect-lease-duration", "10s"], "the lease's duration (10 s) must be longer"),
+        (["--leader-elect-retry-period", "1m"], "longer than the retry period (60 s)"),
+        (["--metrics-address", "8080"], "--metrics-address '8080': expected HOST:PORT"),
+        (["--kubeconfig", "no-such"], "--kubeconfig no-such: no such file"),
+        (["--log-format", "xml"], "--log-format"),
+        (["--qps", "5"], "no such option --qps"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_2_and_a_hint(here: Here, words: list[str], says: str) -> None:
+    said = here("operator", "run", *words)
+    assert said.code == 2, said.err
+    assert says in said.err
+    assert "hint: " in said.err
+
+
+def test_no_cluster_is_3(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    said = here("operator", "run", "--metrics-address", "0")
+    assert said.code == 3
+    assert f"no Kubernetes cluster is known here: {tmp_path / 'none'}" in said.err
+
+
+def settled(monkeypatch: pytest.MonkeyPatch, *words: str, env: dict[str, str] | None = None) -> Settings:
+    """What the process would be started with."""
+    found: list[Settings] = []
+
+    def run(settings: Settings) -> int:
+        found.append(settings)
+        return 0
+
+    monkeypatch.setattr(process, "run", run)
+    done = CliRunner().invoke(operator_command, ["run", *words], env=env, standalone_mode=False)
+    assert done.exception is None, done.exception
+    return found[0]
+
+
+def test_what_is_meant_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settled(monkeypatch) == Settings(metrics=Address("127.0.0.1", 8080))
+
+
+def test_flags_and_environment_say_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.touch()
+    values: dict[str, Any] = {
+        "--kubeconfig": str(kubeconfig),
+        "--context": "prod",
+        "--namespace": "a,b",
+        "--workers": "3",
+        "--resync": "1h",
+        "--leader-elect-namespace": "system",
+        "--leader-elect-lease-duration": "30s",
+        "--leader-elect-renew-deadline": "20s",
+        "--leader-elect-retry-period": "5s",
+        "--metrics-address": "0.0.0.0:9090",
+    }
+    wanted = Settings(
+        kubeconfig=str(kubeconfig),
+        context="prod",
+        namespaces=("a", "b"),
+        workers=3,
+        resync_s=3600.0,
+        lease=Timing(30, 20, 5),
+        lease_namespace="system",
+        metrics=Address("0.0.0.0", 9090),
+    )
+    words = [word for flag, value in values.items() for word in (flag, value)]
+    env = {f"PLATFORM_OPERATOR_{flag[2:].replace('-', '_').upper()}": value for flag, value in values.items()}
+    assert settled(monkeypatch, *words) == wanted
+    assert settled(monkeypatch, env=env) == wanted
+    assert settled(monkeypatch, "--workers", "4", "--namespace", "c", env=env).workers == 4
+    assert settled(monkeypatch, "--no-leader-elect").lease is None
+    assert settled(monkeypatch, env={"PLATFORM_OPERATOR_LEADER_ELECT": "false"}).lease is None
+    assert settled(monkeypatch, "--namespace", "a", "--namespace", "b,a").namespaces == ("a", "b")
+
+
+def test_help_names_every_variable() -> None:
+    text = CliRunner().invoke(operator_command, ["run", "--help"], terminal_width=300).output
+    for parameter in run_command.params:
+        assert f"PLATFORM_OPERATOR_{str(parameter.name).upper()}" in text

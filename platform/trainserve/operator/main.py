@@ -14,7 +14,8 @@ from trainserve.kube.informer import Informer, by_owner_uid
 from trainserve.log import about
 from trainserve.operator.progress import Ask, ProgressPoller
 from trainserve.operator.queue import WorkQueue
-from trainserve.operator.surroundings import GangSetting, Surroundings
+from trainserve.operator.settings import GangSetting
+from trainserve.operator.surroundings import Surroundings
 from trainserve.operator.sync import Caches, ProgressSource, Syncer
 from trainserve.operator.telemetry import Telemetry
 

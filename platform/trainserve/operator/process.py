@@ -75,6 +75,7 @@ async def operate(
         resync_s=settings.resync_s,
         leading=election is None,
         telemetry=metrics,
+        gang=settings.gang,
     )
     heartbeat = Heartbeat()
     metrics.watch(

@@ -11,6 +11,7 @@ from trainserve.machine.ports import LOOPBACK
 from trainserve.operator.lease import Timing
 
 ProgressBy: TypeAlias = Literal["pod-ip", "proxy", "none"]
+GangSetting: TypeAlias = Literal["auto", "kubernetes", "volcano", "scheduler-plugins", "none"]
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123, what a namespace is called by
 
@@ -52,7 +53,7 @@ class Settings:
     same time, and each job is looked at again every `resync_s` seconds. `lease` is None where no other operator is to
     be reckoned with; `lease_namespace` None means the pod's own, or else the first of `namespaces`, or "default".
     `metrics` None: nothing is served. `progress`: whether running pods are asked for it at their address, through the
-    API server, or not at all.
+    API server, or not at all. `gang` is the scheduler that places gangs; auto is Kubernetes' own where it is served.
     """
 
     kubeconfig: str | None = None
@@ -64,6 +65,7 @@ class Settings:
     lease_namespace: str | None = None
     metrics: Address | None = None
     progress: ProgressBy = "pod-ip"
+    gang: GangSetting = "auto"
 
 
 def parse_namespaces(given: tuple[str, ...], flag: str) -> tuple[str, ...]:

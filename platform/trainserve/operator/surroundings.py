@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Cluster, Manifest
@@ -15,9 +14,7 @@ from trainserve.operator.capacity import Capacity
 from trainserve.operator.optional import OptionalCache
 from trainserve.operator.pytorchjob import placement
 from trainserve.operator.pytorchjob.observed import Facilities, Observed, observe
-
-GangSetting: TypeAlias = Literal["auto", "kubernetes", "volcano", "scheduler-plugins", "none"]
-GANG_SETTINGS: tuple[GangSetting, ...] = ("auto", "kubernetes", "volcano", "scheduler-plugins", "none")
+from trainserve.operator.settings import GangSetting
 
 
 class Surroundings:

@@ -10,6 +10,7 @@ import click
 
 from trainserve import log
 from trainserve.cli.duration import length_of_time
+from trainserve.cli.operator_adopt import adopt_command
 from trainserve.cli.paths import FilePath
 from trainserve.errors import UserError
 from trainserve.kube import names
@@ -20,6 +21,9 @@ from trainserve.operator.settings import METRICS_ADDRESS, ProgressBy, Settings, 
 @click.group("operator", short_help="Run the controller of PyTorchJobs against a Kubernetes API server.")
 def operator_command() -> None:
     """Run the controller of PyTorchJobs against a Kubernetes API server."""
+
+
+operator_command.add_command(adopt_command)
 
 
 def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -192,9 +192,12 @@ class KubeCluster:
         patch: Manifest,
         *,
         subresource: Literal["", "status"] = "",
+        dry_run: bool = False,
     ) -> Manifest:
+        """With `dry_run` the server says what it would store, and stores nothing."""
         path = _path(kind, namespace, name, subresource)
-        return await self._ask("patch", kind, path, {"fieldValidation": "Strict"}, patch)
+        query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        return await self._ask("patch", kind, path, query, patch)
 
     async def delete(
         self,

@@ -68,6 +68,7 @@ KUBEFLOW_LEASE = "1ca428e5.training-operator.kubeflow.org"  # held where it runs
 ENV_KUBEFLOW_NAMESPACE = "KUBEFLOW_NAMESPACE"  # of its container: the one namespace that it works in
 KUBEFLOW_WEBHOOKS = "validator.training-operator.kubeflow.org"  # its ValidatingWebhookConfiguration
 KUBEFLOW_WEBHOOK = "validator.pytorchjob.training-operator.kubeflow.org"  # the one in it for our kind
+ANNOTATION_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ANNOTATION_CONTROLLER_GEN = "controller-gen.kubebuilder.io/version"  # on CRDs that were made of Go types
 
 # Of a node (https://kubernetes.io/docs/reference/labels-annotations-taints/).

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest
+from trainserve.kube.cluster import ApiError, Forbidden, Manifest, Page
 from trainserve.kube.moments import unix
 from trainserve.kube.names import Kind
 
@@ -23,6 +24,12 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 60.0
 RETRY_S = 2.0  # while the API server has not answered yet
 _CLOCKS_DIFFER_S = 60.0  # a Lease's times are its holder's
+
+
+class Listing(Protocol):
+    """What this needs of an API server."""
+
+    async def list(self, kind: Kind, namespace: str | None, *, fields: Mapping[str, str] | None = None) -> Page: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def rivals(deployments: Iterable[Manifest], leases: Iterable[Manifest], now: flo
     return found
 
 
-async def look(cluster: Cluster, clock: Callable[[], float] = time.time) -> list[Rival]:
+async def look(cluster: Listing, clock: Callable[[], float] = time.time) -> list[Rival]:
     """Those in the whole cluster. Raises ApiError, Forbidden where the account may not look."""
     of_deployment = {"metadata.name": names.KUBEFLOW_DEPLOYMENT}
     of_lease = {"metadata.name": names.KUBEFLOW_LEASE}
@@ -69,7 +76,7 @@ async def look(cluster: Cluster, clock: Callable[[], float] = time.time) -> list
 class Lookout:
     """Ends a controller of `namespaces` (none: all) where Kubeflow's operator works there: now, or from later on."""
 
-    def __init__(self, cluster: Cluster, namespaces: Sequence[str]) -> None:
+    def __init__(self, cluster: Listing, namespaces: Sequence[str]) -> None:
         self._cluster = cluster
         self._namespaces = namespaces
         self._looked = False

@@ -284,7 +284,7 @@ async def test_a_gang_trains_over_two_nodes_loses_a_rank_and_a_node_and_succeeds
     first.wait_ready()
     second.wait_ready()
     output = tmp_path / "output"
-    kubectl.apply(training(team.namespace, digits, output, nodes=3, epochs=6))
+    kubectl.apply(training(team.namespace, digits, output, nodes=3, epochs=5))
     pods = await team.until_pods(3, name="digits", timeout_s=60)
     assert {each["spec"]["nodeName"] for each in pods} == {first.name, second.name}
 

@@ -104,6 +104,6 @@ def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
     for each in given:
         key, separator, value = each.partition("=")
         if not separator or not key:
-            raise UserError(f"{option}: {each!r} is not NAME=VALUE")
+            raise UserError(f"{option}: {each!r} is not NAME=VALUE", hint="platform node run --help")
         found[key] = value
     return found

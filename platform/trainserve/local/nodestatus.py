@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
+from trainserve.kube.cluster import ApiError, BadRequest, Cluster, Conflict, Invalid, Manifest, NotFound
 from trainserve.kube.informer import DEFAULT_BACKOFF, Backoff
 from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import POD
@@ -148,6 +148,9 @@ class StatusWriter:
                 self._idle.set()
                 self._call_gone()
                 return
+            except (BadRequest, Invalid) as error:
+                # No later try helps; the next status may.
+                log.error("pod %s: the server takes no such status: %s", self._pod["metadata"]["name"], error)
             except (ApiError, OSError) as error:
                 name, delay_s = self._pod["metadata"]["name"], self._backoff.delay_s(failures, random.random())
                 log.warning("the status of pod %s cannot be written: %s; again in %.1f s", name, error, delay_s)

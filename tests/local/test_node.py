@@ -72,6 +72,7 @@ class Objects:
         self.kept: dict[tuple[Kind, str], Manifest] = {}
         self.refuse: list[Exception] = []
         self.version = 0
+        self.asked = 0
         self.clock = clock
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
@@ -107,6 +108,7 @@ class Objects:
 
     def _answer(self, kind: Kind, namespace: str | None) -> None:
         assert namespace == {NODE: None, LEASE: names.NODE_LEASE_NAMESPACE}[kind]
+        self.asked += 1
         if self.refuse:
             raise self.refuse.pop(0)
 
@@ -157,6 +159,10 @@ def test_it_registers_renews_its_lease_and_comes_back_when_its_object_is_deleted
         await until(lambda: its.objects.renewed() == its.now)
         assert its.objects.ready() == "False"
         assert its.objects.node["spec"]["taints"] == [{"key": names.TAINT_NOT_READY, "effect": "NoSchedule"}]
+        del its.objects.kept[NODE, "n"]
+        asked = its.objects.asked
+        await until(lambda: its.objects.asked > asked + 3)
+        assert (NODE, "n") not in its.objects.kept
         beating.cancel()
 
     asyncio.run(main())

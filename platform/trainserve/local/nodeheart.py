@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import moments, names
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trainserve.kube.client import KubeCluster
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BEAT_S = 10.0  # a quarter of LEASE_S, as a kubelet's
 STATUS_EVERY_S = 60.0  # where nothing has changed
@@ -70,23 +72,37 @@ class NodeHeart:
                 log.warning("the node's sign of life cannot be written: %s", error)
 
     async def stopped(self) -> None:
-        """Say that the node takes no pods and is not Ready."""
+        """Say that the node is not Ready and takes no pods.
+
+        In this order: from a node that is Ready, the node controller takes the taint off again.
+        """
         self._takes_pods = False
-        name = self._shape.name
-        for tries_left in reversed(range(TRIES)):
-            found = await self._find()
-            if found is None:
-                return
-            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+        await self._tried(self._keep)
+        await self._tried(self._keep_pods_away)
+
+    async def _keep_pods_away(self) -> Manifest | None:
+        found = await self._find()
+        if found is None:
+            return None
+        taints = nodeobject.not_ready_taints(found)
+        if taints == found.get("spec", {}).get("taints"):
+            return found
+        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+        return await self._cluster.patch(
+            names.NODE, None, self._shape.name, {"metadata": version, "spec": {"taints": taints}}
+        )
+
+    async def _tried(self, write: Callable[[], Awaitable[T]]) -> T:
+        """The node controller writes too, and at the same moments: what it changed is read again."""
+        tries = 1
+        while True:
             try:
-                taints = {"metadata": version, "spec": {"taints": nodeobject.not_ready_taints(found)}}
-                found = await self._cluster.patch(names.NODE, None, name, taints)
-                await self._write_status(found, ready=False)
+                return await write()
             except Conflict:
-                if not tries_left:
+                if tries == TRIES:
                     raise
-            else:
-                return
+            tries += 1
+            await asyncio.sleep(self._beat_s / 100)
 
     async def _find(self) -> Manifest | None:
         try:
@@ -115,18 +131,17 @@ class NodeHeart:
 
     async def _beat(self) -> None:
         """The node there, its condition as it should be, its Lease renewed."""
-        for tries_left in reversed(range(TRIES)):
-            try:
-                found = await self._keep()
-            except Conflict:  # the node controller writes too
-                if not tries_left:
-                    raise
-            else:
-                await self._renew(found)
-                return
+        found = await self._tried(self._keep)
+        if found is not None:
+            await self._renew(found)
 
-    async def _keep(self) -> Manifest:
-        found = await self._find() or await self._create()
+    async def _keep(self) -> Manifest | None:
+        """The node as it should be; None where somebody has taken it away as it stopped."""
+        found = await self._find()
+        if found is None:
+            if not self._takes_pods:
+                return None
+            found = await self._create()
         before = _ready(found)
         heard = moments.unix(before.get("lastHeartbeatTime")) or 0.0
         wanted = "True" if self._takes_pods else "False"

@@ -73,6 +73,7 @@ ANNOTATION_CONTROLLER_GEN = "controller-gen.kubebuilder.io/version"  # on CRDs t
 
 # Of a node (https://kubernetes.io/docs/reference/labels-annotations-taints/).
 LABEL_HOSTNAME = "kubernetes.io/hostname"
+RESOURCE_GPU = "nvidia.com/gpu"
 LABEL_OS = "kubernetes.io/os"
 LABEL_ARCH = "kubernetes.io/arch"
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
@@ -169,6 +170,7 @@ ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; t
 
 ENV_OPERATOR_PREFIX = "PLATFORM_OPERATOR_"  # of what `platform operator run` takes from its environment
 
+ENV_CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"  # of CUDA: the GPUs that a process may use
 ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it
 
 # The env names that carry addresses: exactly these are substituted by the local kubelet, where pods share one host.

@@ -126,7 +126,7 @@ def _signal(alive: Sequence[Rank], number: int) -> None:
 
 def visible_gpus() -> int:
     """NVIDIA GPUs this process may use, without a driver library: CUDA_VISIBLE_DEVICES, else the device files."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = os.environ.get(names.ENV_CUDA_DEVICES)
     if chosen is not None:
         devices = [part.strip() for part in chosen.split(",")]
         # CUDA's rule: the list ends at the first entry that is no device.

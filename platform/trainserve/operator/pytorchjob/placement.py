@@ -118,7 +118,8 @@ def _scheduler_says(draft: Draft, observed: Observed, waiting: Sequence[Pod]) ->
         if condition["type"] == names.CONDITION_GROUP_PLACED and condition["status"] == "False"
     ]
     refusals = [sentence for pod in waiting if (sentence := _refusal(pod)[1])]
-    sentences += [sentence for sentence in refusals[:1] if sentence not in sentences]
+    # What Kubernetes says of the pods of a group repeats what it says of the group.
+    sentences += [sentence for sentence in refusals[:1] if not any(said in sentence for said in sentences)]
     said = "; ".join(" ".join(sentence.split()) for sentence in sentences if sentence)
     return said if len(said) <= _LONGEST_SENTENCE else f"{said[: _LONGEST_SENTENCE - 1]}…"
 

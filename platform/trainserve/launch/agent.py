@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EXIT_SIGTERM
-from trainserve.kube.names import ENV_POD_DIR, STOP_GRACE_S
+from trainserve.kube.names import ENV_CUDA_DEVICES, ENV_POD_DIR, STOP_GRACE_S
 from trainserve.launch import layout, lifeline, ranks, termination
 from trainserve.launch.ranks import Rank
 from trainserve.launch.termination import Failure
@@ -126,7 +126,7 @@ def _signal(alive: Sequence[Rank], number: int) -> None:
 
 def visible_gpus() -> int:
     """NVIDIA GPUs this process may use, without a driver library: CUDA_VISIBLE_DEVICES, else the device files."""
-    chosen = os.environ.get(names.ENV_CUDA_DEVICES)
+    chosen = os.environ.get(ENV_CUDA_DEVICES)
     if chosen is not None:
         devices = [part.strip() for part in chosen.split(",")]
         # CUDA's rule: the list ends at the first entry that is no device.

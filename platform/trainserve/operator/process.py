@@ -55,7 +55,6 @@ async def operate(
 ) -> None:
     """Work until `stopped`, then end in order. Raises EnvironmentProblem where Kubeflow's operator works there, too."""
     lookout = Lookout(cluster, settings.namespaces)
-    await lookout.look()
     election = None
     if settings.lease is not None:
         election = Election(
@@ -86,15 +85,18 @@ async def operate(
         leading=lambda: election is None or election.leading,
         lag_s=heartbeat.lag_s,
     )
-    where = ", ".join(settings.namespaces) or "all namespaces"
-    log.info("trainserve %s works on the PyTorchJobs of %s, %d at a time", __version__, where, settings.workers)
-    parts = [controller.run(), heartbeat.run(), lookout.run()] + ([] if election is None else [election.run()])
     async with _endpoints(settings, controller, heartbeat, metrics):
-        tasks = [asyncio.create_task(part) for part in parts]
+        tasks = [asyncio.create_task(lookout.look())]  # before anything is written
         try:
             await _until_over(tasks, stopped)
+            where = ", ".join(settings.namespaces) or "all namespaces"
+            log.info("trainserve %s works on the PyTorchJobs of %s, %d at a time", __version__, where, settings.workers)
+            parts = [heartbeat.run(), lookout.run()] + ([] if election is None else [election.run()])
+            working = asyncio.create_task(controller.run())
+            tasks = [*tasks, working, *(asyncio.create_task(part) for part in parts)]
+            await _until_over(tasks[1:], stopped)
             controller.stop()
-            await _drained(tasks[0])
+            await _drained(working)
         finally:
             for task in tasks:
                 task.cancel()

@@ -284,6 +284,18 @@ def test_the_first_gone_waits_not_and_the_next_ones_do() -> None:
     run(scenario)
 
 
+def test_a_server_that_is_back_and_forgot_the_version_is_listed_at_once() -> None:
+    async def scenario() -> None:
+        bench = Bench(backoff=Backoff(first_s=1, limit_s=30, jitter=0))
+        bench.network.watch_faults.extend([OSError("refused"), OSError("refused"), OSError("refused"), Gone("too old")])
+        async with bench.running():
+            await eventually(lambda: done(len(bench.network.watches) == 5))
+        assert bench.waits.seconds == [1, 2, 4]
+        assert len(bench.network.lists) == 2
+
+    run(scenario)
+
+
 def test_no_busy_loop_when_watches_end_at_once() -> None:
     async def scenario() -> None:
         bench = Bench(backoff=Backoff(first_s=1, limit_s=30, jitter=0))

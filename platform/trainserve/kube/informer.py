@@ -35,8 +35,8 @@ class Backoff:
     """Seconds to wait after the nth failure in a row (from 0): doubling up to a limit, times 1 to 1 + jitter."""
 
     first_s: float = 0.8
-    limit_s: float = 30.0
-    jitter: float = 1.0
+    limit_s: float = 15.0  # a server that is back is heard within half a minute
+    jitter: float = 0.5
 
     def delay_s(self, failures: int, chance: float) -> float:
         """`chance`: a random number from 0 to 1."""
@@ -115,6 +115,7 @@ class Informer:
         """Keep the cache until cancelled."""
         version = ""  # nothing to watch from: list first
         failures = 0
+        listed_anew = False  # because the version was gone, and nothing was seen since
         while True:
             began = self._clock()
             changed = False
@@ -139,12 +140,14 @@ class Informer:
                 if isinstance(error, ApiError) and error.status in _LIST_ANEW:
                     version = ""
             if changed or (failed is None and self._clock() - began >= self._steady_s):
-                failures = 0
+                failures, listed_anew = 0, False
                 if failed is None:
                     continue
-            if isinstance(failed, Gone) and not failures:
-                failures = 1
-                continue  # a new list helps, and at once; if the next watch is Gone too, it waits
+            if isinstance(failed, Gone) and not listed_anew:
+                # A new list helps, and at once: a server that says so is back, whatever failed before. If the next
+                # watch is Gone too, it waits.
+                failures, listed_anew = 1, True
+                continue
             delay_s = self._backoff.delay_s(failures, self._chance())
             failures += 1
             log.warning("%s: %s; again in %.1f s", self._kind, failed or "the watch ended at once", delay_s)

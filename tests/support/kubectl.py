@@ -46,12 +46,13 @@ class Kubectl:
 
     def apply(self, *manifests: Manifest) -> str:
         """`kubectl apply -f -` of these objects."""
-        return self("apply", "-f", "-", stdin=_as_list(manifests))
+        return self("apply", "-f", "-", stdin=as_text(*manifests))
 
     def create(self, *manifests: Manifest) -> str:
         """`kubectl create -f -`: unlike `apply`, it sends the status of an object too, which nodes keep."""
-        return self("create", "-f", "-", stdin=_as_list(manifests))
+        return self("create", "-f", "-", stdin=as_text(*manifests))
 
 
-def _as_list(manifests: tuple[Manifest, ...]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+def as_text(*manifests: Manifest) -> str:
+    """Objects as one JSON text for `kubectl apply -f -`."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})

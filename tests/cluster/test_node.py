@@ -163,6 +163,22 @@ async def test_what_it_cannot_do_it_says(add_node: AddNode, team: Team) -> None:
     assert [re.sub(".*: ", "", event["message"]) for event in told] == ["image"]
 
 
+async def test_a_gang_over_two_machines_is_told_instead_of_waiting(
+    add_node: AddNode, team: Team, nodes: Callable[..., list[str]]
+) -> None:
+    [elsewhere] = nodes(1, {})
+    here = add_node("one")
+    here.wait_ready()
+    pods = Pods(team)
+    labels = {names.LABEL_JOB_NAME: "flowers", names.LABEL_GENERATION: "1"}
+    await pods.create("flowers-master-0", "true", labels=labels, nodeName=elsewhere)
+    await pods.phase("flowers-master-0", "Running")
+    await pods.create("flowers-worker-0", "echo ran", labels=labels, nodeName=here.name)
+    failed = await pods.phase("flowers-worker-0", "Failed", "Succeeded")
+    assert failed["status"]["reason"] == "NotSupportedLocally"
+    assert f"flowers-master-0 of the same job is on node {elsewhere}" in failed["status"]["message"]
+
+
 async def test_a_pod_of_another_namespace_waits_and_is_told_why(add_node: AddNode, team: Team) -> None:
     add_node("one", namespace="kube-public").wait_ready()
     pods = Pods(team)
@@ -276,7 +292,7 @@ def checkpointed(output: Path) -> int:
     return max((int(str(event["step"])) for event in events_of(output) if event["kind"] == "checkpoint"), default=0)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_a_gang_trains_over_two_nodes_loses_a_rank_and_a_node_and_succeeds(
     add_node: AddNode, operator: Operator, team: Team, kubectl: Kubectl, digits: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,8 @@ from trainserve.kube import moments, names
 from trainserve.kube.cluster import Conflict, Forbidden, Invalid, Manifest, NotFound
 from trainserve.kube.informer import Backoff
 from trainserve.kube.names import LEASE, NODE, POD, Kind
-from trainserve.local import nodeobject, nodeprocess, nodestatus, podspec
+from trainserve.local import nodedevices, nodeobject, nodeprocess, nodestatus, podspec
+from trainserve.local.nodedevices import Devices
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
 from trainserve.local.nodestatus import StatusWriter
@@ -349,6 +350,38 @@ def test_what_a_scheduler_saw_to_has_had_its_effect() -> None:
     spec["spec"]["serviceAccountName"] = "trainer"
     assert podspec.without_effect(spec, scheduled=True) == {"image", "serviceAccountName (no token)"}
     podspec.check(spec)
+
+
+# Which GPUs they get.
+
+
+def asking(name: str, *containers: int) -> Manifest:
+    limits = [{"limits": {"nvidia.com/gpu": count, "cpu": "1"}} if count else {} for count in containers]
+    made = [{"name": f"c{index}", "resources": found} for index, found in enumerate(limits)]
+    return {"metadata": {"uid": name}, "spec": {"containers": made}}
+
+
+def devices_of(devices: Devices, asked: Manifest) -> list[str | None]:
+    return [devices.environment(asked, each).get("CUDA_VISIBLE_DEVICES") for each in asked["spec"]["containers"]]
+
+
+def test_each_container_gets_gpus_of_its_own_and_one_that_asks_for_none_gets_none() -> None:
+    devices = Devices(["0", "1", "2", "3"])
+    first, second = asking("a", 2, 0), asking("b", 1)
+    assert devices_of(devices, first) == ["0,1", ""]
+    assert devices_of(devices, second) == ["2"]
+    assert devices_of(devices, first) == ["0,1", ""], "a restart keeps them"
+    devices.release("a")
+    assert devices_of(devices, asking("c", 3)) == ["0,1,3"]
+
+
+def test_a_node_without_gpus_leaves_the_variable_alone() -> None:
+    assert devices_of(Devices([]), asking("a", 0)) == [None]
+
+
+def test_gpus_are_those_that_the_node_itself_may_use() -> None:
+    assert nodedevices.visible(2, None) == ["0", "1"]
+    assert nodedevices.visible(2, "3, GPU-7,5") == ["3", "GPU-7"]
 
 
 # What it is told.

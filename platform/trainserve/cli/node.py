@@ -27,7 +27,13 @@ def node_command() -> None:
 @click.option("--all-namespaces", is_flag=True, help="Take pods of all namespaces.")
 @click.option("--cpu", metavar="AMOUNT", help="Cores to offer. Default: those this process may use.")
 @click.option("--memory", metavar="AMOUNT", help="Memory to offer, such as 16Gi. Default: what this process may use.")
-@click.option("--resource", "resources", metavar="NAME=AMOUNT", multiple=True, help="More to offer: nvidia.com/gpu=2.")
+@click.option(
+    "--resource",
+    "resources",
+    metavar="NAME=AMOUNT",
+    multiple=True,
+    help="More to offer, such as example.com/disk=2. GPUs are offered as nvidia.com/gpu unless told otherwise.",
+)
 @click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label of the node; repeatable.")
 @click.option(
     "--taint", "taints", metavar="NAME[=VALUE]:EFFECT", multiple=True, help="A taint of the node; repeatable."

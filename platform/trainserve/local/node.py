@@ -20,6 +20,7 @@ from trainserve.kube.cluster import ApiError, Forbidden, Manifest
 from trainserve.kube.informer import Informer
 from trainserve.kube.names import POD
 from trainserve.local import nodestatus, podspec, process
+from trainserve.local.nodedevices import Devices
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import Machine, NodeShape
 from trainserve.local.nodepods import NodePods, is_over
@@ -41,12 +42,14 @@ LAST_WORDS_S = 10.0  # for what there is to tell the server after the last proce
 class NodeSettings:
     """What a node process is told. An empty `namespaces` means all.
 
-    `root` is the node's folder: lock, log files of pods. Pods that end with the node get `stop_grace_s` at most.
+    `gpus` are the devices behind its nvidia.com/gpu. `root` is the node's folder: lock, log files of pods. Pods that
+    end with the node get `stop_grace_s` at most.
     """
 
     shape: NodeShape
     machine: Machine
     root: Path
+    gpus: tuple[str, ...]
     namespaces: tuple[str, ...]
     stop_grace_s: float
 
@@ -86,6 +89,8 @@ class Node:
         self._there: set[str] = set()  # uids of all pods that are bound here
         self._done: set[str] = set()  # of those, what is over, lost or refused: told once
         self._background: set[asyncio.Task[None]] = set()
+        self._boots: dict[str, str] = {}  # boot ids of other nodes, by name
+        self._devices = Devices(settings.gpus)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -247,11 +252,39 @@ class Node:
         if job is None:
             return podspec.Address(port=None)
         owner = next((each["uid"] for each in meta.get("ownerReferences") or [] if each.get("controller")), job)
+        await self._check_one_machine(pod)
         host = loopback_of(f"{meta['namespace']} {owner} {labels.get(names.LABEL_GENERATION, '0')}")
         return podspec.address(job, meta["namespace"], None, host)
 
-    def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:  # noqa: ARG002  nothing more here
-        return {}
+    async def _check_one_machine(self, pod: Manifest) -> None:
+        """Raises CannotRun where the gang is on another machine too: it would wait there for half an hour.
+
+        Of two pods that are apart the one that starts later sees where the other is.
+        """
+        meta = pod["metadata"]
+        gang = {
+            name: meta["labels"][name]
+            for name in (names.LABEL_JOB_NAME, names.LABEL_GENERATION)
+            if name in meta["labels"]
+        }
+        try:
+            for other in (await self._cluster.list(POD, meta["namespace"], labels=gang)).items:
+                node = other["spec"].get("nodeName", self._name)
+                if node == self._name or is_over(other) or "deletionTimestamp" in other["metadata"]:
+                    continue
+                if node not in self._boots:
+                    found = await self._cluster.get(names.NODE, None, node)
+                    self._boots[node] = found.get("status", {}).get("nodeInfo", {}).get("bootID", "")
+                if self._boots[node] != self._settings.machine.boot:
+                    raise podspec.CannotRun(
+                        f"{other['metadata']['name']} of the same job is on node {node}, which is another machine, and "
+                        f"pods on {self._name} meet on loopback only; keep the job on one machine with a nodeSelector"
+                    )
+        except (ApiError, OSError) as error:
+            log.warning("pod %s: where the others of its job are cannot be seen: %s", meta["name"], error)
+
+    def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:
+        return self._devices.environment(pod, container)
 
     def reporter(self, pod: Manifest) -> Report:
         uid = pod["metadata"]["uid"]
@@ -267,6 +300,7 @@ class Node:
         uid = pod["metadata"]["uid"]
         if uid in self._there:
             self._done.add(uid)
+        self._devices.release(uid)
         _, writing = self._writers.pop(uid)
         writing.cancel()
 

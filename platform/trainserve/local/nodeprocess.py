@@ -19,8 +19,10 @@ from pathlib import Path
 
 from trainserve import __version__
 from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED, EnvironmentProblem, UserError
-from trainserve.kube import quantity
+from trainserve.kube import names, quantity
 from trainserve.kube.cluster import Manifest
+from trainserve.launch import agent
+from trainserve.local import nodedevices
 from trainserve.local.node import Node, NodeSettings
 from trainserve.local.nodeobject import Machine, NodeShape
 from trainserve.machine import cgroup, locks
@@ -60,10 +62,12 @@ def shape(
             f"--name: {name!r} is no name of a node", hint="lower case letters, digits, dashes and dots, 253 at most"
         )
     limits = [limit for limit in (cgroup.memory_limit(), cgroup.total_memory()) if limit is not None]
+    gpus = agent.visible_gpus()
     offered = {
         "cpu": cpu or str(cgroup.cores()),
         "memory": memory or f"{min(limits, default=0) // 1024}Ki",
         "pods": str(MOST_PODS),
+        **({names.RESOURCE_GPU: str(gpus)} if gpus else {}),
         **resources,
     }
     for resource, amount in offered.items():
@@ -108,7 +112,9 @@ def run(
             hint="run it as a user of its own, or say --allow-root",
         )
     machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), __version__)
-    settings = NodeSettings(node, machine, root.absolute(), namespaces, stop_grace_s)
+    count = int(quantity.parse(node.resources.get(names.RESOURCE_GPU, 0)))
+    gpus = nodedevices.visible(count, os.environ.get(names.ENV_CUDA_DEVICES))
+    settings = NodeSettings(node, machine, root.absolute(), tuple(gpus), namespaces, stop_grace_s)
     try:
         settings.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = locks.take(settings.root / "lock")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.gangs import GANG_KINDS, groups, serving
-from support.scenario import NAMESPACE, Scenario, pytorchjob
+from support.scenario import NAMESPACE, Crashing, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.podgroup import KINDS, Gang, gang_of_pod
 from trainserve.operator.pytorchjob.observed import Facilities
@@ -183,6 +183,30 @@ def test_each_field_that_the_scheduler_does_not_know_is_said_once(gang: Gang, fi
         told = scenario.events("NotSupported")
         assert {event["message"].split(" ")[0].rsplit(".")[-1] for event in told} == fields
         assert all(event["count"] == 1 for event in told)
+
+
+def _a_life(scenario: Scenario) -> tuple[set[str], dict[str, str], list[tuple[str, str]]]:
+    scenario.settle()
+    scenario.start_pods()
+    scenario.end_pod("worker-0", 137)
+    scenario.settle()
+    scenario.finish_deletions()
+    scenario.start_pods()
+    return set(groups(scenario)), scenario.generations(), scenario.conditions()
+
+
+def test_a_controller_that_dies_at_any_write_leaves_the_same_groups() -> None:
+    def play(writes: int, *, after: bool) -> tuple[Any, int]:
+        with _scenario(workers=1) as scenario:
+            crashing = Crashing(scenario.cluster, writes, after=after)
+            scenario.controller_restarts(crashing)  # type: ignore[arg-type]
+            return _a_life(scenario), crashing.writes
+
+    expected, writes = play(10_000, after=False)
+    assert expected[0] == {"flowers-g2"}
+    for died_at in range(writes):
+        for after in (False, True):
+            assert play(died_at, after=after)[0] == expected, f"the controller died at write {died_at}"
 
 
 def test_somebody_elses_group_is_neither_taken_nor_deleted() -> None:

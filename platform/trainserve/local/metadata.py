@@ -82,7 +82,7 @@ def problems(metadata: dict[str, Any]) -> list[str]:
     ]
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS_BYTES:
-        found.append(f"metadata.annotations: Too long: {size} bytes, must have at most {MAX_ANNOTATIONS_BYTES}")
+        found.append(f"metadata.annotations: Too long: may not be more than {MAX_ANNOTATIONS_BYTES} bytes")
     found += [
         f'metadata.finalizers: Invalid value: "{finalizer}": {wrong}'
         for finalizer in metadata.get("finalizers", [])

@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
+import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +200,57 @@ def test_truncated(light: Path, tmp_path: Path, share: float) -> None:
         read_mar(tmp_path / "x.mar")
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
+def test_without_its_begin(light: Path, tmp_path: Path, share: float) -> None:
+    """zipfile finds the table at the end, and then reads before the begin of the file."""
+    data = light.read_bytes()
+    (tmp_path / "x.mar").write_bytes(data[int(len(data) * share) :])
+    with pytest.raises(UserError, match=r"x\.mar: not a \.mar \(which is a zip file\): "):
+        read_mar(tmp_path / "x.mar")
+
+
+def test_damage_of_any_kind_is_the_archives_and_no_traceback(light: Path, tmp_path: Path) -> None:
+    """Bytes of its directory (what zipfile believes) and anywhere, changed by a seeded chance."""
+    data, path = light.read_bytes(), tmp_path / "x.mar"
+    directory = data.index(b"PK\x01\x02")
+    chance = random.Random(5)
+    refused: list[UserError] = []
+    for _ in range(300):
+        changed = bytearray(data)
+        for _ in range(chance.choice([1, 3, 30])):
+            changed[chance.randrange(directory if chance.random() < 0.8 else 0, len(data))] = chance.randrange(256)
+        path.write_bytes(changed)
+        try:
+            read_mar(path)
+        except UserError as error:
+            refused.append(error)
+    assert len(refused) > 200
+    assert all(str(path) in error.message and error.hint for error in refused)
+
+
+def test_what_would_unpack_to_far_more_than_it_is(light: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.mar"
+    with zipfile.ZipFile(light) as source, zipfile.ZipFile(bomb, "w") as target:
+        for item in source.infolist():
+            target.writestr(item, source.read(item))
+        target.writestr("zeros", bytes(100 * 2**20), zipfile.ZIP_DEFLATED, 1)
+    assert bomb.stat().st_size < 2**20
+    with pytest.raises(UserError, match=r"refused: unpacked it would have 100 MiB, and it has \d+ KiB itself"):
+        read_mar(bomb)
+
+
+@pytest.mark.parametrize("name", ["preprocess.py", "./preprocess.py", "golden//00.png", "golden/00.png/"])
+def test_two_files_of_one_name(light: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "x.mar"
+    shutil.copy(light, target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own: that is the point
+        with zipfile.ZipFile(target, "a") as added:
+            added.writestr(name, b"" if name.endswith("/") else b"evil")
+    with pytest.raises(UserError, match=r"refused: it holds two files named '(preprocess\.py|golden/00\.png)'"):
+        read_mar(target)
+
+
 def test_flipped_bit(light: Path, tmp_path: Path) -> None:
     data = bytearray(light.read_bytes())
     data[data.index(b"weights" * 50)] ^= 1
@@ -243,6 +297,18 @@ def test_manifest_without_a_model(light: Path, tmp_path: Path, manifest: bytes) 
     target = rewritten(light, tmp_path / "x.mar", lambda files: files.update({archive.MANIFEST: manifest}))
     with pytest.raises(UserError, match=r"names no model, version and handler"):
         read_mar(target)
+
+
+def test_a_manifest_with_a_name_that_no_model_has_is_the_archives_fault(light: Path, tmp_path: Path) -> None:
+    def renamed(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files[archive.MANIFEST])
+        manifest["model"]["modelName"] = "../up"
+        files[archive.MANIFEST] = json.dumps(manifest).encode()
+
+    with pytest.raises(
+        UserError, match=r"x\.mar: MAR-INF/MANIFEST\.json: model name '\.\./up': .*\nhint: "
+    ):
+        read_mar(rewritten(light, tmp_path / "x.mar", renamed))
 
 
 def test_model_json_of_a_later_version(light: Path, tmp_path: Path) -> None:

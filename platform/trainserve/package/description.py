@@ -74,8 +74,8 @@ def parse_expected(data: bytes, where: str) -> list[Golden]:
         goldens = [Golden.model_validate(item) for item in json.loads(data)]
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}", hint="package the run again with this version") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: not the JSON that packaging writes: {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{where}: not the JSON that packaging writes: {error}", hint="package the run again") from None
     if not goldens:
         raise UserError(f"{where}: no golden picture", hint="package the run again")
     return goldens

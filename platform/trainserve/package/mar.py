@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine.files import publish, scratch_folder, sha256_of
 from trainserve.machine.target import check_target
+from trainserve.machine.usage import MIB, size_words
 from trainserve.package import archive, description
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import ARCHITECTURE, EXPECTED, GOLDEN, MODEL_JSON, PREPROCESS, WEIGHTS, Golden
@@ -29,6 +32,21 @@ from trainserve.spec.classifier import ServeSpec
 SUFFIX = ".mar"
 CONFIG = "model-config.yaml"
 INDEX_TO_NAME = "index_to_name.json"
+HINT = "make one with `platform package RUN -o FILE.mar`"
+ZIP_HEAD = b"PK\x03\x04"
+# What zipfile and zlib raise for bytes that are no archive, or not a whole one.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    struct.error,
+    ValueError,
+)
+# Ours hold their files as they are; others may compress them, but not to almost nothing.
+MOST_TIMES, MOST_MORE = 3, 64 * MIB
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive as main; main()"
 
 
@@ -113,54 +131,62 @@ def read_mar(path: Path) -> MarInfo:
 
     Raises UserError for a file that is missing, no zip, truncated, another kind of archive, or altered.
     """
-    hint = "make one with `platform package RUN -o FILE.mar`"
-    if not path.exists():
-        raise UserError(f"{path}: no such file", hint=hint)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, not a .mar", hint=hint)
-    if not path.is_file():  # reading it may never end
-        raise UserError(f"{path}: is a pipe or device, not a .mar", hint=hint)
     try:
-        with zipfile.ZipFile(path) as source:
-            return _read(path, source)
-    except zipfile.BadZipFile as error:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: empty file, not a .mar", hint=hint) from None
-        with path.open("rb") as stream:
-            cut = stream.read(4) == b"PK\x03\x04"
-        kind = "a truncated or damaged .mar" if cut else "not a .mar (which is a zip file)"
-        raise UserError(f"{path}: {kind}: {error}", hint=hint) from None
+        if not path.exists():
+            raise UserError(f"{path}: no such file", hint=HINT)
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder, not a .mar", hint=HINT)
+        if not path.is_file():  # reading it may never end
+            raise UserError(f"{path}: is a pipe or device, not a .mar", hint=HINT)
+        with path.open("rb") as file:
+            head, size = file.read(4), os.fstat(file.fileno()).st_size
+            if not head:
+                raise UserError(f"{path}: empty file, not a .mar", hint=HINT)
+            try:
+                with zipfile.ZipFile(file) as source:
+                    return _read(path, source, size)
+            except DAMAGE as error:
+                kind = "a truncated or damaged .mar" if head == ZIP_HEAD else "not a .mar (which is a zip file)"
+                raise UserError(f"{path}: {kind}: {error or type(error).__name__}", hint=HINT) from None
     except PermissionError as error:
-        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from None
+        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from None
 
 
-def _read(path: Path, source: zipfile.ZipFile) -> MarInfo:
-    hint = "make one with `platform package RUN -o FILE.mar`"
-    names = set()
+def _read(path: Path, source: zipfile.ZipFile, size: int) -> MarInfo:
+    names, places = set(), set()
     for item in source.infolist():
-        name = item.filename
-        if PurePosixPath(name).is_absolute() or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise UserError(f"{path}: refused: it holds a file named {name!r}, which would leave its folder")
+        name, place = item.filename, PurePosixPath(item.filename)
+        if place.is_absolute() or "\\" in name or ".." in place.parts:
+            raise UserError(f"{path}: refused: it holds a file named {name!r}, which would leave its folder", hint=HINT)
         if item.flag_bits & 0x1:
-            raise UserError(f"{path}: refused: {name} is encrypted", hint=hint)
+            raise UserError(f"{path}: refused: {name} is encrypted", hint=HINT)
+        if place in places:  # who unpacks it decides which of them counts
+            raise UserError(f"{path}: refused: it holds two files named {str(place)!r}", hint=HINT)
         names.add(name)
+        places.add(place)
+    unpacked = sum(item.file_size for item in source.infolist())
+    if unpacked > MOST_TIMES * size + MOST_MORE:
+        raise UserError(
+            f"{path}: refused: unpacked it would have {size_words(unpacked)}, and it has {size_words(size)} itself",
+            hint=HINT,
+        )
     if archive.MANIFEST not in names:
-        raise UserError(f"{path}: a zip file, but not a .mar: it has no {archive.MANIFEST}", hint=hint)
+        raise UserError(f"{path}: a zip file, but not a .mar: it has no {archive.MANIFEST}", hint=HINT)
     missing = sorted({MODEL_JSON, WEIGHTS, PREPROCESS, ARCHITECTURE, EXPECTED, HANDLER, CONFIG} - names)
     if missing:
-        raise UserError(f"{path}: a .mar, but not one that this platform packed: it has no {missing[0]}", hint=hint)
+        raise UserError(f"{path}: a .mar, but not one that this platform packed: it has no {missing[0]}", hint=HINT)
     name, version = _identity(path, source.read(archive.MANIFEST))
     model = description.parse(source.read(MODEL_JSON), f"{path}!{MODEL_JSON}")
     for file, digest in model.digests.items():
         if file not in names:
-            raise UserError(f"{path}: incomplete: {file} is missing", hint=hint)
+            raise UserError(f"{path}: incomplete: {file} is missing", hint=HINT)
         with source.open(file) as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:  # type: ignore[arg-type]
-                raise UserError(f"{path}: {file} was altered after packing", hint=hint)
+                raise UserError(f"{path}: {file} was altered after packing", hint=HINT)
     golden = description.parse_expected(source.read(EXPECTED), f"{path}!{EXPECTED}")
     for entry in golden:
         if f"{GOLDEN}/{entry.file}" not in names:
-            raise UserError(f"{path}: incomplete: {GOLDEN}/{entry.file} is missing", hint=hint)
+            raise UserError(f"{path}: incomplete: {GOLDEN}/{entry.file} is missing", hint=HINT)
     return MarInfo(path, name, version, model, tuple(golden))
 
 
@@ -170,8 +196,11 @@ def _identity(path: Path, manifest: bytes) -> tuple[str, str]:
         model = json.loads(manifest)["model"]
         name, version = model["modelName"], model["modelVersion"]
         handler = model["handler"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: {archive.MANIFEST} names no model, version and handler") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: {archive.MANIFEST} names no model, version and handler", hint=HINT) from None
     if not isinstance(name, str) or not isinstance(version, str) or handler != HANDLER:
-        raise UserError(f"{path}: a .mar, but not one that this platform packed: its handler is {handler!r}")
-    return check_name(name), check_version(version)
+        raise UserError(f"{path}: a .mar, but not one that this platform packed: its handler is {handler!r}", hint=HINT)
+    try:
+        return check_name(name), check_version(version)
+    except UserError as error:
+        raise UserError(f"{path}: {archive.MANIFEST}: {error.message}", hint=HINT) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -140,9 +141,16 @@ def test_wrong_words(home: Path, packed: Path) -> None:
         compare(["calm"], Listener())
     with pytest.raises(UserError, match="did you mean 'calm'"):
         compare(["calm", "clam"], Listener())
-    (rundir.open_run("calm").output / "predictions.jsonl").write_text('{"picture": 1}\n')
-    with pytest.raises(UserError, match=r"predictions\.jsonl is damaged"):
-        subject("calm")
+    for damage in ('{"picture": 1}\n', "[" * 100_000):
+        (rundir.open_run("calm").output / "predictions.jsonl").write_text(damage)
+        with pytest.raises(UserError, match=r"predictions\.jsonl is damaged"):
+            subject("calm")
+
+
+@pytest.mark.parametrize("weights", [b"", b"\xff" * 100, b"\2" + bytes(7) + b"[]", b'\7\0\0\0\0\0\0\0{"a":1}'])
+def test_weights_that_are_no_safetensors(weights: bytes) -> None:
+    with pytest.raises(UserError, match="is not what safetensors writes"):
+        parameters(io.BytesIO(weights))
 
 
 def test_parameters_are_counted_as_torch_counts_them(packed: Path) -> None:

@@ -179,7 +179,7 @@ def test_other_pictures_are_asked_about(made: tuple[Path, Path], tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "damage", ['{"picture": "a"}\n', "not json\n", "", '{"picture":"a","class":"x","predicted":"1"}']
+    "damage", ['{"picture": "a"}\n', "not json\n", "", '{"picture":"a","class":"x","predicted":"1"}', "[" * 100_000]
 )
 @pytest.mark.slow
 def test_answers_that_cannot_be_read_are_asked_for_again(own: Path, made: tuple[Path, Path], damage: str) -> None:

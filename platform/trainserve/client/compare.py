@@ -7,6 +7,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trainserve.client.listener import Listener
     from trainserve.evaluate.labelled import Split
 
+HEADER_BYTES = 100_000_000  # the most that safetensors itself takes
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch-norm: counted, not trained
 
 
@@ -167,7 +169,7 @@ def _answers(path: Path) -> dict[str, Answered] | None:
         return {row["picture"]: Answered(row["class"], _predicted(row)) for row in rows}
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}", hint="resume the run: it writes the file again") from None
 
 
@@ -199,14 +201,19 @@ def _asked(
 
 
 def parameters(weights: IO[bytes]) -> int:
-    """Trained numbers in a safetensors file, by the shapes in its header (huggingface.co/docs/safetensors, Format)."""
+    """Trained numbers in a safetensors file, by the shapes in its header (huggingface.co/docs/safetensors, Format).
+
+    Raises UserError for another file.
+    """
     size = int.from_bytes(weights.read(8), "little")
-    header = json.loads(weights.read(size))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__" and not name.endswith(STATISTICS):
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
-    return total
+    try:
+        if size > HEADER_BYTES:
+            raise ValueError(f"a header of {size:,} bytes")
+        header = json.loads(weights.read(size))
+        return sum(
+            prod(tensor["shape"])
+            for name, tensor in header.items()
+            if name != "__metadata__" and not name.endswith(STATISTICS)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{WEIGHTS} is not what safetensors writes: {error}", hint="package the run again") from None

@@ -42,10 +42,13 @@ def evaluate(
     word = str(model)
     if _is_server(word):
         if batch_size is not None or device is not None:
-            raise UserError(f"{word} is a server, which decides on its batches and device itself")
+            raise UserError(
+                f"{word} is a server, which decides on its batches and device itself",
+                hint="leave --batch-size and --device out",
+            )
         return _by_server(word, served, data, listener, split=split, ignore_unknown=ignore_unknown)
     if served is not None:
-        raise UserError(f"--model {served}: {word} is no server, but a model itself")
+        raise UserError(f"--model {served}: {word} is no server, but a model itself", hint="leave --model out")
     return _by_bundle(
         word, data, listener, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,
         ignore_unknown=ignore_unknown,
@@ -73,11 +76,12 @@ def _by_bundle(
     skip_bad: bool,
     ignore_unknown: bool,
 ) -> Evaluation:
+    place = find_model(word).archive or bundle_of(word)[1]
     from trainserve.evaluate import infer, labelled  # imports torch
 
     if any(word == server.name for server in running_servers()):
         listener.notice(f"{word} is a server too: to ask that, give its URL (platform list)")
-    with infer.opened(find_model(word).archive or bundle_of(word)[1]) as bundle:
+    with infer.opened(place) as bundle:
         description = bundle.description
         bad = left_out(bundle.path.with_name("data-check.json"))
         origin = labelled.trained(description, [picture.path for picture in bad])

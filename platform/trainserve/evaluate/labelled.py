@@ -176,7 +176,9 @@ def _refuse_no_folder(folder: Path) -> None:
     try:
         there, is_folder = folder.exists(), folder.is_dir()
     except OSError as error:  # a name of 300 letters, a link to itself
-        raise DataError(f"data folder {folder} cannot be read: {error.strerror}") from None
+        raise DataError(
+            f"data folder {folder} cannot be read: {error.strerror}", hint="give a folder that holds one folder a class"
+        ) from None
     if not is_folder:
         alike = None if there else neighbour(folder)
         guess = f", did you mean {alike}?" if alike else ""

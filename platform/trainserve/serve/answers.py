@@ -58,7 +58,7 @@ def parse_answer(data: bytes, *, label: str, model: str) -> Prediction:
     """
     try:
         values = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if isinstance(values, dict) and isinstance(values.get("code"), int):
         raise refusal(int(values["code"]), data, label=label, model=model)
@@ -93,7 +93,7 @@ def refusal(code: int, body: bytes, *, label: str, model: str) -> PlatformError:
 def _message(body: bytes) -> str:
     try:
         return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200].decode("utf-8", "replace").strip()
 
 

@@ -28,6 +28,7 @@ from trainserve.package.modelname import check_name
 
 RECORD = "server.json"
 LOCK = "lock"
+URLS = "a server's name, http://HOST:PORT, http://HOST:PORT/predictions/MODEL or grpc://HOST:PORT"
 
 
 @dataclass(frozen=True)
@@ -154,19 +155,19 @@ def _by_url(text: str, servers: list[ServerRecord]) -> Endpoint:
         url = urlsplit(text)
         port = url.port
     except ValueError as error:
-        raise UserError(f"{text}: not a URL: {error}") from None
+        raise UserError(f"{text}: not a URL: {error}", hint=URLS) from None
     parts = [part for part in url.path.split("/") if part]
     if url.scheme not in {"http", "https", "grpc"} or not url.hostname or url.query or url.fragment:
-        raise UserError(f"{text}: not a server's URL", hint="http://host:port, http://host:port/predictions/MODEL")
+        raise UserError(f"{text}: not a server's URL", hint=URLS)
     if url.scheme == "grpc":
         if port is None or parts:
-            raise UserError(f"{text}: a gRPC address is grpc://host:port")
+            raise UserError(f"{text}: a gRPC address is grpc://host:port", hint=URLS)
         host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
         target = f"{host}:{port}"
         same = [server for server in servers if server.grpc_target == target]
         return _endpoint(same[0], None) if same else Endpoint(None, target)
     if parts and (len(parts) != 2 or parts[0] != "predictions"):
-        raise UserError(f"{text}: the path is not /predictions/MODEL")
+        raise UserError(f"{text}: the path is not /predictions/MODEL", hint=URLS)
     base = f"{url.scheme}://{url.netloc}"
     model = parts[1] if parts else None
     local = base.replace("//localhost:", "//127.0.0.1:")
@@ -184,5 +185,5 @@ def _endpoint(server: ServerRecord, model: str | None) -> Endpoint:
 def _read(path: Path) -> ServerRecord | None:
     try:
         return ServerRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None  # not written yet, or by another version

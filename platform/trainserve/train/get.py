@@ -119,7 +119,7 @@ def _existing(source: Source, destination: Path, limit: int | None) -> Summary:
     try:
         marker = json.loads((destination / MARKER).read_bytes())
         wanted, name, had = marker["digest"], marker["name"], marker.get("limit")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{destination} exists and is not the {source.name} data set",
             hint="choose another folder, or remove this one",

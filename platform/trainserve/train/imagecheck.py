@@ -245,7 +245,7 @@ def stored(path: Path, listing: Listing, data: DataSpec) -> list[BadPicture] | N
         if any(found[name] != value for name, value in key(listing, data).items()):
             return None
         return [BadPicture(str(bad["path"]), str(bad["reason"])) for bad in found["bad"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # not there, or not ours: checking again costs time only
 
 
@@ -253,7 +253,7 @@ def left_out(path: Path) -> tuple[BadPicture, ...]:
     """Pictures that a training with skipBad left out, by its data-check.json; none where there is no such file."""
     try:
         return tuple(BadPicture(str(bad["path"]), str(bad["reason"])) for bad in json.loads(path.read_bytes())["bad"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()  # a bundle that was copied has none beside it
 
 

@@ -110,7 +110,8 @@ def survey(path: Path, *, val_split: float = 0.2, seed: int = 0, allow_empty_cla
     try:
         there = path.exists()
     except OSError as error:  # a name of 300 letters, a link to itself
-        return Survey(nothing, (DataError(f"data folder {path} cannot be read: {error.strerror}"),), passed)
+        hint = "give the folder that holds one folder a class"
+        return Survey(nothing, (DataError(f"data folder {path} cannot be read: {error.strerror}", hint=hint),), passed)
     if not there:
         hint = "give the folder that holds one folder a class"
         alike = neighbour(path)

@@ -175,7 +175,7 @@ def _written_down(facts: Facts, bundle: Bundle, pictures: Labelled | None) -> Ev
         for number, row in enumerate(rows):
             probabilities[number, index[row["predicted"]]] = row["probability"]
         names = tuple(str(row["picture"]) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # an earlier bundle's, or damaged: the network is asked again
     if not rows:
         return None

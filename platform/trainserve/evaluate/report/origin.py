@@ -188,7 +188,7 @@ def _record(file: Path) -> Any:
     """What a run that has no bundle yet wrote at its start about the weights it began with."""
     try:
         return json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -152,3 +152,12 @@ def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (file.value.filename, folder.value.filename) == (str(tmp_path / "a"), str(tmp_path / "b"))
     assert names(tmp_path) == []
+
+
+def test_a_place_where_nothing_can_be_made_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    """Not by the temporary name, of which nobody has heard."""
+    (tmp_path / "file").touch()
+    for write in (lambda path: files.write_text(path, "x"), lambda path: files.new_folder(path).__enter__()):
+        with pytest.raises(OSError, match=r"Not a directory|File exists") as caught:
+            write(tmp_path / "file" / "a")
+        assert caught.value.filename in (str(tmp_path / "file" / "a"), str(tmp_path / "file"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainserve.errors import UserError
+from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine.target import check_target
 
 
@@ -22,3 +22,12 @@ def test_what_is_no_file_is_never_written_over(tmp_path: Path) -> None:
         check_target(tmp_path / name, "a.html")
     with pytest.raises(UserError, match=r"there is no folder .*no\n"):
         check_target(tmp_path / "no" / "new", "a.html", in_folder=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere but on a read-only disk, so the system's answer is made up here."""
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK | os.X_OK))
+    with pytest.raises(EnvironmentProblem, match=rf"^--out .*: nothing can be written in {tmp_path}\nhint: it is"):
+        check_target(tmp_path / "a.html", "a.html", "--out")

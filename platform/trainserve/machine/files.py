@@ -197,11 +197,15 @@ def _begin(path: Path, *, folder: bool) -> tuple[Path, int]:
     remove_leftovers(path.parent, path.name)
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        if folder:
-            temporary.mkdir()
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        else:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            if folder:
+                temporary.mkdir()
+                descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            else:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            error.filename = str(path)  # what was asked for, and not a name that nobody has heard of
+            raise
         with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for a leftover there
             locks.try_lock(descriptor)
         with contextlib.suppress(FileNotFoundError):

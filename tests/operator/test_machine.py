@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.faults import FAULTS, Fault, Faulty
 from support.kubelet import report
@@ -49,8 +49,8 @@ class Life(RuleBasedStateMachine):
 
     scenario: Scenario
 
-    @initialize(how=jobs)
-    def begin(self, how: dict[str, Any]) -> None:
+    @initialize(how=jobs, begun=st.booleans())
+    def begin(self, how: dict[str, Any], begun: bool) -> None:
         self.how = how
         self.scenario = Scenario(pytorchjob(JOB, **how))
         self.server = Faulty(self.scenario.cluster, self._created)
@@ -59,49 +59,47 @@ class Life(RuleBasedStateMachine):
         self.others = [self._create(names.POD, _bystander())]
         self.squatters: list[tuple[names.Kind, Manifest]] = []  # in the way of what the job needs
         self._a_new_job()
+        if begun:
+            self.controller_works_until_nothing_is_left()
+            self.pods_start()
+            self.controller_works_until_nothing_is_left()
 
     def _a_new_job(self) -> None:
         job = self.scenario.job()
         self.uid = "" if job is None else job["metadata"]["uid"]
-        self.most = self._wanted(job)
+        self.most = len(_wanted_names(job))
         self.generation = self.restarts = 0
         self.finished: Manifest | None = None
 
     # What people do.
 
-    @precondition(lambda self: self.scenario.job() is not None)
     @rule(value=st.booleans())
-    def suspend(self, value: bool) -> None:
-        self.scenario.suspend(value)
+    def people_suspend_or_resume(self, value: bool) -> None:
+        if self.uid:
+            self.scenario.suspend(value)
 
-    @precondition(lambda self: self.scenario.job() is not None)
     @rule(workers=st.integers(1, 3))
-    def scale(self, workers: int) -> None:
-        self.scenario.patch_job({"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": workers}}}})
-        self.most = max(self.most, self._wanted(self.scenario.job()))
+    def people_scale(self, workers: int) -> None:
+        if self.uid:
+            self.scenario.patch_job({"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": workers}}}})
+            self.most = max(self.most, len(_wanted_names(self.scenario.job())))
 
-    @precondition(lambda self: self.scenario.job() is not None)
-    @rule(image=st.sampled_from(["localhost/train:2", "localhost/train:3"]))
-    def change_template(self, image: str) -> None:
-        """Refused while the job is not suspended."""
-        container = {"name": names.CONTAINER, "image": image, "command": ["train"]}
-        patch = {"spec": {"pytorchReplicaSpecs": {"Worker": {"template": {"spec": {"containers": [container]}}}}}}
-        try:
-            self.scenario.patch_job(patch)
-        except Invalid:
-            assert not self._is_suspended(self.scenario.job())
-
-    @precondition(lambda self: self.scenario.job() is not None)
-    @rule()
-    def delete_job(self) -> None:
-        self.scenario.run(self.scenario.cluster.delete(names.PYTORCHJOB, NAMESPACE, JOB))
-        self._a_new_job()
-
-    @precondition(lambda self: self.scenario.job() is None)
-    @rule()
-    def create_job(self) -> None:
-        self._create(names.PYTORCHJOB, pytorchjob(JOB, **self.how))
-        self._a_new_job()
+    @rule(image=st.sampled_from(["localhost/train:2", "localhost/train:3"]), recreate=st.booleans())
+    def people_change_the_template_or_begin_anew(self, image: str, recreate: bool) -> None:
+        """A template is refused while the job is not suspended."""
+        if not self.uid:
+            self._create(names.PYTORCHJOB, pytorchjob(JOB, **self.how))
+            self._a_new_job()
+        elif recreate:
+            self.scenario.run(self.scenario.cluster.delete(names.PYTORCHJOB, NAMESPACE, JOB))
+            self._a_new_job()
+        else:
+            container = {"name": names.CONTAINER, "image": image, "command": ["train"]}
+            replica_specs = {"Worker": {"template": {"spec": {"containers": [container]}}}}
+            try:
+                self.scenario.patch_job({"spec": {"pytorchReplicaSpecs": replica_specs}})
+            except Invalid:
+                assert not _is_suspended(self.scenario.job())
 
     # What happens to pods and services.
 
@@ -114,68 +112,53 @@ class Life(RuleBasedStateMachine):
         self.scenario.run(self.scenario.kubelet.start(f"{JOB}-{name}"))
 
     @rule(name=replica, code=code)
-    def pod_ends(self, name: str, code: int | None) -> None:
+    def a_pod_ends(self, name: str, code: int | None) -> None:
         if self._phase(name) == "Running":
             self.scenario.end_pod(name, code)
 
-    @rule(name=replica)
-    def pod_runs_out_of_memory(self, name: str) -> None:
-        if self._phase(name) == "Running":
-            message = report(0, 137, self.scenario.now, signal="SIGKILL", oom_kills=1)
-            self.scenario.end_pod(name, 137, reason="OOMKilled", message=message)
+    @rule(name=replica, how=st.sampled_from(["Evicted", "NodeLost", "SomethingNew", "OOMKilled", "again", "waiting"]))
+    def a_pod_fails(self, name: str, how: str) -> None:
+        kubelet, full, phase = self.scenario.kubelet, f"{JOB}-{name}", self._phase(name)
+        if how == "OOMKilled":
+            if phase == "Running":
+                message = report(0, 137, self.scenario.now, signal="SIGKILL", oom_kills=1)
+                self.scenario.end_pod(name, 137, reason=how, message=message)
+        elif how in {"again", "waiting"}:
+            pod = self.scenario.pods().get(name)
+            if phase == "Running" and pod is not None and pod["spec"]["restartPolicy"] != "Never":
+                count = pod["status"]["containerStatuses"][0]["restartCount"] + 1
+                self.scenario.run(kubelet.restart_in_place(full, count, waiting=how == "waiting"))
+        elif phase in {"Running", "Pending"}:
+            self.scenario.run(kubelet.fail(full, how))
 
-    @rule(name=replica, count=st.integers(1, 2), waiting=st.booleans())
-    def pod_restarts_in_place(self, name: str, count: int, waiting: bool) -> None:
-        pod = self.scenario.pods().get(name)
-        if self._phase(name) == "Running" and pod is not None and pod["spec"]["restartPolicy"] != "Never":
-            before = pod["status"]["containerStatuses"][0]["restartCount"]
-            kubelet = self.scenario.kubelet
-            self.scenario.run(kubelet.restart_in_place(f"{JOB}-{name}", before + count, waiting=waiting))
+    @rule(name=replica, how=st.sampled_from(["delete", "vanish", "delete its service", "take its name", "free a name"]))
+    def something_is_taken_away(self, name: str, how: str) -> None:
+        """Also the name that the job needs: by somebody else's object, with all labels of ours."""
+        full, cluster = f"{JOB}-{name}", self.scenario.cluster
+        if how in {"delete", "vanish"} and self._phase(name):
+            grace_s = 0 if how == "vanish" else None
+            self.scenario.run(cluster.delete(names.POD, NAMESPACE, full, grace_period_s=grace_s))
+        elif how == "delete its service" and name in self.scenario.services():
+            if not self._is_squatter(names.SERVICE, name):
+                self.scenario.run(cluster.delete(names.SERVICE, NAMESPACE, full))
+        elif how == "take its name":
+            for kind, there in ((names.POD, self.scenario.pods()), (names.SERVICE, self.scenario.services())):
+                if name not in there and len(self.squatters) < 2:
+                    self.squatters.append((kind, self._create(kind, _squatter(kind, name))))
+        elif how == "free a name" and self.squatters:
+            self._free(*self.squatters.pop())
 
-    @rule(name=replica, reason=st.sampled_from(["Evicted", "NodeLost", "Shutdown", "SomethingNew"]))
-    def pod_fails(self, name: str, reason: str) -> None:
-        if self._phase(name) in {"Running", "Pending"}:
-            self.scenario.run(self.scenario.kubelet.fail(f"{JOB}-{name}", reason))
-
-    @rule(name=replica, force=st.booleans())
-    def pod_is_deleted(self, name: str, force: bool) -> None:
-        if name in self.scenario.pods() and not self._is_squatter(names.POD, name):
-            grace_s = 0 if force else None
-            self.scenario.run(
-                self.scenario.cluster.delete(names.POD, NAMESPACE, f"{JOB}-{name}", grace_period_s=grace_s)
-            )
-
-    @rule()
-    def deletions_end(self) -> None:
-        self.scenario.run(self.scenario.kubelet.finish_deletions())
-
-    @rule(name=replica)
-    def service_is_deleted(self, name: str) -> None:
-        if name in self.scenario.services() and not self._is_squatter(names.SERVICE, name):
-            self.scenario.run(self.scenario.cluster.delete(names.SERVICE, NAMESPACE, f"{JOB}-{name}"))
-
-    @rule(name=replica, kind=st.sampled_from([names.POD, names.SERVICE]))
-    def a_name_is_taken(self, name: str, kind: names.Kind) -> None:
-        """By somebody else's object, with all labels of ours."""
-        there = self.scenario.pods() if kind == names.POD else self.scenario.services()
-        if name not in there and len(self.squatters) < 2:
-            self.squatters.append((kind, self._create(kind, _squatter(kind, name))))
-
-    @precondition(lambda self: self.squatters)
-    @rule()
-    def a_taken_name_is_free_again(self) -> None:
-        self._free(*self.squatters.pop())
+    @rule(name=st.none() | replica)
+    def deletions_end(self, name: str | None) -> None:
+        self.scenario.run(self.scenario.kubelet.finish_deletions(*([] if name is None else [f"{JOB}-{name}"])))
 
     # What happens to the controller.
 
-    @rule(part=st.sampled_from(["jobs", "pods", "services"]))
-    def part_of_the_caches_catches_up(self, part: str) -> None:
-        self.scenario.look(part)
-
-    @rule(fresh=st.booleans())
-    def controller_looks(self, fresh: bool) -> None:
-        if fresh:
-            self.scenario.look()
+    @rule(part=st.sampled_from(["", "jobs", "pods", "services"]))
+    def controller_looks(self, part: str) -> None:
+        """Its caches have caught up with nothing, or with one kind, so that they lag behind each other."""
+        if part:
+            self.scenario.look(part)
         self._pass()
 
     @rule()
@@ -192,8 +175,9 @@ class Life(RuleBasedStateMachine):
         self.scenario.look()
 
     @rule(n=st.integers(1, 12), fault=st.sampled_from(FAULTS))
-    def a_call_will_go_wrong(self, n: int, fault: Fault) -> None:
+    def a_call_goes_wrong(self, n: int, fault: Fault) -> None:
         self.server.fail(n, fault)
+        self.controller_works_until_nothing_is_left()
 
     @rule(seconds=st.sampled_from([1, 7, 30, 200]))
     def time_passes(self, seconds: int) -> None:
@@ -227,6 +211,10 @@ class Life(RuleBasedStateMachine):
     def counts_only_grow_and_the_end_is_the_end(self) -> None:
         job = self.scenario.job()
         if job is None:
+            if self.uid:  # gone by itself, after its time to live
+                assert self.finished is not None
+                assert "ttlSecondsAfterFinished" in self.how
+                self._a_new_job()
             return
         status = job.get("status") or {}
         generation, restarts = status.get("generation", 0), status.get("restarts", 0)
@@ -286,7 +274,7 @@ class Life(RuleBasedStateMachine):
         if job is None:
             assert own == []
             return
-        wanted = {f"{JOB}-{name}" for name in self._wanted_names(job)}
+        wanted = {f"{JOB}-{name}" for name in _wanted_names(job)}
         running = {pod["metadata"]["name"] for pod in own if pod["status"].get("phase") == "Running"}
         status = job["status"]
         if conditions.is_finished(status):
@@ -294,7 +282,7 @@ class Life(RuleBasedStateMachine):
             assert not any(pod["status"].get("phase", "Pending") == "Pending" for pod in own)
             if self.how["cleanPodPolicy"] == "All":
                 assert own == []
-        elif self._is_suspended(job):
+        elif _is_suspended(job):
             assert own == []
             assert conditions.is_true(status, names.SUSPENDED)
         else:
@@ -349,17 +337,14 @@ class Life(RuleBasedStateMachine):
         name = it["metadata"]["name"]
         self.scenario.run(self.scenario.cluster.delete(kind, NAMESPACE, name, grace_period_s=0))
 
-    @staticmethod
-    def _is_suspended(job: Manifest | None) -> bool:
-        return bool(((job or {}).get("spec", {}).get("runPolicy") or {}).get("suspend"))
 
-    @staticmethod
-    def _wanted_names(job: Manifest | None) -> set[str]:
-        specs = {} if job is None else job["spec"]["pytorchReplicaSpecs"]
-        return {f"{kind.lower()}-{index}" for kind, spec in specs.items() for index in range(spec["replicas"])}
+def _is_suspended(job: Manifest | None) -> bool:
+    return bool(((job or {}).get("spec", {}).get("runPolicy") or {}).get("suspend"))
 
-    def _wanted(self, job: Manifest | None) -> int:
-        return len(self._wanted_names(job))
+
+def _wanted_names(job: Manifest | None) -> set[str]:
+    specs = {} if job is None else job["spec"]["pytorchReplicaSpecs"]
+    return {f"{kind.lower()}-{index}" for kind, spec in specs.items() for index in range(spec["replicas"])}
 
 
 def _controller(manifest: Manifest) -> str | None:
@@ -387,7 +372,7 @@ def _squatter(kind: names.Kind, name: str) -> Manifest:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "120")),
     stateful_step_count=int(os.environ.get("MACHINE_STEPS", "40")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

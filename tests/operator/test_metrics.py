@@ -84,15 +84,15 @@ def test_what_is_deleted_is_counted_when_it_is_gone() -> None:
 def test_restarts_of_gangs_by_cause_and_cost() -> None:
     counted = Counted()
     ends = [
-        {"generation": 1, "cause": "Worker 1: exit code 139 (SIGSEGV)", "free": False},
-        {"generation": 2, "cause": "Worker 0: its pod was deleted", "free": True},
+        {"generation": 1, "reason": "Retryable", "free": False},
+        {"generation": 2, "reason": "TakenAway", "free": True},
     ]
     counted.write(history=ends[:1], restarts=1, generation=2)
     counted.write(history=ends, generation=3)
     counted.write(lastReconcileTime="x")
     assert counted.jobs("restarted") == 2
-    assert sum(_restarts(counted, free) for free in ("true", "false")) == 2
-    assert _restarts(counted, "true") == 1
+    for cause, free in (("Retryable", "false"), ("TakenAway", "true")):
+        assert counted.value("gang_restarts_total", job_namespace="team", cause=cause, free=free) == 1
 
 
 def test_the_history_forgets_its_oldest_without_counting_anything_twice() -> None:
@@ -172,12 +172,3 @@ def test_what_a_scrape_looks_at() -> None:
     assert counted.value("jobs", job_namespace="team", state="Running") is None
     page = counted.metrics.page().decode()
     assert "_created{" not in page.replace("jobs_created", "")  # no time stamps beside each counter
-
-
-def _restarts(counted: Counted, free: str) -> float:
-    return sum(
-        sample.value
-        for metric in counted.metrics.registry.collect()
-        for sample in metric.samples
-        if sample.name == "trainserve_operator_gang_restarts_total" and sample.labels["free"] == free
-    )

@@ -164,8 +164,7 @@ class Metrics(Telemetry):
         new = [entry for entry in after.get("history") or [] if entry["generation"] not in known]
         for entry in new:
             free = bool(entry.get("free"))
-            cause = entry.get("kind") or ("unknown" if free else "failure")
-            self._restarts.labels(namespace, cause, str(free).lower()).inc()
+            self._restarts.labels(namespace, entry.get("reason") or "Unknown", str(free).lower()).inc()
         singly = 0 if new else int(after.get("restarts") or 0) - int(before.get("restarts") or 0)
         self._count("restarted", namespace, len(new) + max(0, singly))
 

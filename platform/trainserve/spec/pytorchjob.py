@@ -173,6 +173,7 @@ class GangEnd(Api):
     generation: int = Field(ge=0, description="The one that ended.")
     time: str = Field(description="When, RFC 3339.")
     cause: str = Field("", description="In a sentence.")
+    reason: str = Field("", description="In a word, such as OutOfMemory, TakenAway, Retryable, Permanent, Unplaced.")
     free: bool = Field(False, description="Not counted against backoffLimit.")
     checkpoint_step: int = Field(0, ge=0, description="Of the newest checkpoint by then: what tells progress.")
 

@@ -109,6 +109,7 @@ def test_the_history_says_why_each_gang_ended_and_is_bounded() -> None:
         history = scenario.status()["history"]
         assert [entry["generation"] for entry in history] == list(range(4, pacing.KEPT + 4))
         assert history[-1]["cause"] == "Master 0: exit code 137 (SIGKILL)"
+        assert history[-1]["reason"] == "Retryable"
         assert history[-1]["free"] is False
 
 

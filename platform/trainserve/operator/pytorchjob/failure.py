@@ -41,6 +41,11 @@ class Cause(Enum):
     STOPPED = 5  # 143: checkpointed on SIGTERM
     VICTIM = 6  # 200: lost a peer
 
+    @property
+    def word(self) -> str:
+        """As in the API: `OutOfMemory`."""
+        return self.name.title().replace("_", "")
+
 
 @dataclass(frozen=True)
 class Failure:

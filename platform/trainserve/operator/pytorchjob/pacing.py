@@ -18,12 +18,16 @@ STEADY_S = 600.0  # a gang that lasted so long begins a new row, also where nobo
 LONGEST_S = 60.0  # pause before a start
 
 
-def record(draft: Draft, cause: str, *, free: bool) -> None:
-    """Add the end of the present generation to the history; call it before the next one begins."""
+def record(draft: Draft, cause: str, reason: str, *, free: bool) -> None:
+    """Add the end of the present generation to the history; call it before the next one begins.
+
+    `cause` is a sentence, `reason` its kind in a word.
+    """
     entry: dict[str, Any] = {
         "generation": draft.generation,
         "time": moments.rfc3339(draft.now),
         "cause": cause,
+        "reason": reason,
         "free": free,
         "checkpointStep": _checkpoint_step(draft.status),
     }

@@ -74,7 +74,7 @@ def give_back(draft: Draft, pods: Sequence[Pod]) -> None:
     placed = len(pods) - len(_waiting(pods))
     seconds = policy(draft.job)["scheduleTimeoutSeconds"]
     message = names.MESSAGE_SCHEDULE_TIMEOUT.format(job=draft.name, seconds=seconds, placed=placed, count=len(pods))
-    pacing.record(draft, message, free=True)
+    pacing.record(draft, message, "Unplaced", free=True)
     draft.next_generation()
     draft.condition(names.RESTARTING, names.REASON_SCHEDULE_TIMEOUT, message, "Warning")
 

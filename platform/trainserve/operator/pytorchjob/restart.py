@@ -76,7 +76,7 @@ def restart_gang(draft: Draft, pods: Sequence[Pod], failures: Sequence[Failure])
     else:
         if verdict is Verdict.COUNTED:
             draft.status["restarts"] = draft.restarts + 1
-        pacing.record(draft, first.sentence, free=verdict is Verdict.FREE)
+        pacing.record(draft, first.sentence, first.cause.word, free=verdict is Verdict.FREE)
         draft.next_generation()
         _restarting(draft, first, failures, free=verdict is Verdict.FREE)
 

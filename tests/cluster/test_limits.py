@@ -62,11 +62,9 @@ async def gone_after_s(team: Team, name: str) -> float:
 
 
 async def test_ctl_02_ended_jobs_go_when_their_time_to_live_is_over(operator: Operator, team: Team) -> None:
-    limit = {"ttlSecondsAfterFinished": TTL_S}
-    jobs = {
-        "good": ending(pytorchjob("good", workers=1, **limit), "Master", 0, "1s"),
-        "bad": ending(pytorchjob("bad", workers=1, policy="Never", **limit), "Worker", 1, "1s"),
-    }
+    good = pytorchjob("good", workers=1, ttlSecondsAfterFinished=TTL_S)
+    bad = pytorchjob("bad", workers=1, policy="Never", ttlSecondsAfterFinished=TTL_S)
+    jobs = {"good": ending(good, "Master", 0, "1s"), "bad": ending(bad, "Worker", 1, "1s")}
     for job in jobs.values():
         await team.create(job)
     took_s = dict(zip(jobs, await asyncio.gather(*(gone_after_s(team, name) for name in jobs)), strict=True))

@@ -7,6 +7,7 @@ environment variable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -20,10 +21,13 @@ from support.kubectl import Kubectl
 from support.kwok import Kwok, add_nodes
 from support.real import install
 from trainserve.kube.client import connect
+from trainserve.machine import locks
 
 FOLDER = "TRAINSERVE_TEST_SERVER"  # of the test run, with server.json in it
 SKIP = "SKIP_CLUSTER"
 SKIPPED = f"{SKIP}={{}} is set: nothing is tested against a real API server"
+PREFIX = "test-server-"  # of folders in the temporary folder
+KEPT = 3
 NODES = 6
 CAPACITY = {"cpu": "64", "memory": "256Gi"}
 NODE_PREFIX = "shared"
@@ -102,7 +106,10 @@ class Shared:
     """The server of a test run: started here, found by all of its processes. Raises EnvironmentProblem."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="test-server-"))
+        _remove_old_folders()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        locks.try_lock(self._lock)
         given = os.environ.get("KUBECONFIG")
         self._server = GivenServer(Path(given).absolute(), self.folder) if given else OwnServer(self.folder)
         self._server.start()
@@ -116,6 +123,20 @@ class Shared:
         os.environ.pop(FOLDER, None)
         self._server.stop()
         shutil.rmtree(self.folder / "control-plane/etcd" if keep else self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _remove_old_folders() -> None:
+    """Remove what failed and killed test runs have left, but the newest few: their logs may still be read."""
+    found = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"), key=lambda path: path.lstat().st_mtime)
+    for folder in found[:-KEPT]:
+        with contextlib.suppress(OSError):  # somebody else's, or another run removes it too
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if locks.try_lock(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _equip(kwok: Kwok, kubeconfig: Path) -> None:

@@ -217,6 +217,7 @@ REASON_SCALED = "PyTorchJobScaled"
 REASON_ADOPTED = "PyTorchJobAdopted"
 REASON_INVALID = "PyTorchJobInvalid"
 REASON_NOT_SUPPORTED = "NotSupported"
+REASON_DEPRECATED = "Deprecated"
 REASON_RESTART_POLICY_OVERRIDDEN = "SettedPodTemplateRestartPolicy"  # upstream's spelling
 
 # Reasons of events about children, upstream's words: "SuccessfulCreatePod", "FailedDeleteService", ...

@@ -121,6 +121,16 @@ def test_fields_without_effect_are_said_once() -> None:
         assert len(scenario.events("SettedPodTemplateRestartPolicy")) == 1
 
 
+def test_a_deprecated_field_is_told_once() -> None:
+    elastic = {"minReplicas": 1, "maxReplicas": 2, "nProcPerNode": 4}
+    with Scenario(pytorchjob(elastic=elastic, policy="OnFailure")) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        (told,) = scenario.events("Deprecated")
+        assert told["message"] == "spec.elasticPolicy.nProcPerNode is deprecated: say spec.nprocPerNode, a string"
+        assert told["count"] == 1
+
+
 def test_a_status_that_was_lost_starts_after_the_pods_that_are_there() -> None:
     with Scenario(pytorchjob()) as scenario:
         scenario.settle()

@@ -85,6 +85,9 @@ def tell_what_is_not_done(draft: Draft, observed: Observed) -> None:
             names.REASON_NOT_SUPPORTED,
             "spec.elasticPolicy.metrics has no effect: there are no autoscalers here",
         )
+    if (spec.get("elasticPolicy") or {}).get("nProcPerNode") is not None:
+        message = "spec.elasticPolicy.nProcPerNode is deprecated: say spec.nprocPerNode, a string"
+        draft.tell("Warning", names.REASON_DEPRECATED, message)
     for replica_type, replica_spec in spec["pytorchReplicaSpecs"].items():
         if replica_spec["template"]["spec"].get("restartPolicy"):
             draft.tell(

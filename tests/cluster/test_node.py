@@ -17,67 +17,21 @@ import pytest
 from support.command import platform
 from support.kubectl import Kubectl
 from support.kwok import on_own_nodes
-from support.nodeprocess import NodeProcess
+from support.nodeprocess import AddNode, Pods, added_nodes
 from support.operating import Operator
 from support.real import Team, condition_of
-from support.runs import alive, pod, terminated, wait_until
+from support.runs import alive, terminated, wait_until
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest, NotFound
+from trainserve.kube.cluster import Manifest
 from trainserve.kube.job import training_job
 from trainserve.kube.names import EVENT, POD
 from trainserve.local.process import marked
 from trainserve.spec.load import load
 
-AddNode = Callable[..., NodeProcess]
-
 
 @pytest.fixture
 def add_node(kubectl: Kubectl, tmp_path: Path) -> Iterator[AddNode]:
-    """`add_node("one", "--cpu", 4)`: a node that starts; `wait_ready` says when it is there."""
-    made: list[NodeProcess] = []
-
-    def add(name: str, *flags: object, **options: str) -> NodeProcess:
-        node = NodeProcess(kubectl, tmp_path, name, *flags, **options)
-        made.append(node)
-        node.launch()
-        return node
-
-    yield add
-    for node in made:
-        node.remove()
-
-
-class Pods:
-    """Pods of a shell script, and what becomes of them."""
-
-    def __init__(self, team: Team) -> None:
-        self.team = team
-
-    async def create(self, name: str, script: str, **spec: object) -> None:
-        manifest = pod(name, "sh", "-c", script, **spec)
-        manifest["spec"] = on_own_nodes(manifest["spec"], self.team.namespace)
-        await self.team.cluster.create(POD, self.team.namespace, manifest)
-
-    async def get(self, name: str) -> Manifest:
-        return await self.team.cluster.get(POD, self.team.namespace, name)
-
-    async def until(self, name: str, condition: Callable[[Manifest], bool], timeout_s: float = 30) -> Manifest:
-        async with asyncio.timeout(timeout_s):
-            while not condition(found := await self.get(name)):
-                await asyncio.sleep(0.05)
-        return found
-
-    async def phase(self, name: str, *phases: str) -> Manifest:
-        return await self.until(name, lambda found: found["status"].get("phase") in phases)
-
-    async def gone(self, name: str) -> None:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    await self.get(name)
-                except NotFound:
-                    return
-                await asyncio.sleep(0.05)
+    yield from added_nodes(kubectl, tmp_path)
 
 
 async def test_a_node_offers_what_it_was_told_and_pods_run_on_it(

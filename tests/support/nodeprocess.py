@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from support.command import command
 from support.guarded import Guarded
 from support.kubectl import Kubectl
-from support.kwok import OWNER
-from support.runs import wait_until
+from support.kwok import OWNER, on_own_nodes
+from support.real import Team
+from support.runs import pod, wait_until
+from trainserve.kube.cluster import Manifest, NotFound
+from trainserve.kube.names import POD
 from trainserve.local import process
 
 STARTED_S = 60.0  # with a cold disk, on a machine busy with tests
@@ -93,3 +99,54 @@ class NodeProcess:
     def _running(self) -> Guarded:
         assert self.process is not None, "it does not run"
         return self.process
+
+
+AddNode: TypeAlias = Callable[..., NodeProcess]
+
+
+def added_nodes(kubectl: Kubectl, folder: Path) -> Iterator[AddNode]:
+    """Body of a fixture: `add_node("one", "--cpu", 4)` is a node that starts; `wait_ready` says when it is there."""
+    made: list[NodeProcess] = []
+
+    def add(name: str, *flags: object, **options: str) -> NodeProcess:
+        node = NodeProcess(kubectl, folder, name, *flags, **options)
+        made.append(node)
+        node.launch()
+        return node
+
+    yield add
+    for node in made:
+        node.remove()
+
+
+class Pods:
+    """Pods of a shell script, and what becomes of them."""
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+
+    async def create(self, name: str, script: str, **spec: object) -> None:
+        manifest = pod(name, "sh", "-c", script, **spec)
+        manifest["spec"] = on_own_nodes(manifest["spec"], self.team.namespace)
+        await self.team.cluster.create(POD, self.team.namespace, manifest)
+
+    async def get(self, name: str) -> Manifest:
+        return await self.team.cluster.get(POD, self.team.namespace, name)
+
+    async def until(self, name: str, condition: Callable[[Manifest], bool], timeout_s: float = 30) -> Manifest:
+        async with asyncio.timeout(timeout_s):
+            while not condition(found := await self.get(name)):
+                await asyncio.sleep(0.05)
+        return found
+
+    async def phase(self, name: str, *phases: str) -> Manifest:
+        return await self.until(name, lambda found: found["status"].get("phase") in phases)
+
+    async def gone(self, name: str) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.get(name)
+                except NotFound:
+                    return
+                await asyncio.sleep(0.05)

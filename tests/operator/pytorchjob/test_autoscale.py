@@ -98,3 +98,10 @@ def test_what_it_sets_is_what_an_elastic_job_has() -> None:
         scenario.settle()
         assert len(scenario.pods()) == 4
         assert set(scenario.generations().values()) == {"1"}
+
+
+def test_a_size_outside_of_the_limits_is_what_there_is() -> None:
+    job = pytorchjob(master=False, workers=3, policy="OnFailure", elastic={"minReplicas": 1, "maxReplicas": 2})
+    with Scenario(job) as scenario:
+        scenario.settle()
+        assert len(scenario.pods()) == 3

@@ -243,6 +243,27 @@ def test_forty_requests_are_under_way_at_the_same_time(tmp_path: Path) -> None:
     play(tmp_path, body)
 
 
+def test_a_watch_that_is_silent_for_long_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine in between that has forgotten the connection says nothing, ever."""
+
+    async def one_line(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write((json.dumps({"type": "MODIFIED", "object": POD}) + "\n").encode())
+        await asyncio.sleep(60)
+        return response
+
+    async def body(cluster: KubeCluster, playing: Playing) -> None:
+        playing.server.answers = [one_line]
+        async with asyncio.timeout(10):
+            assert [event.type async for event in cluster.watch(names.POD, "team", resource_version="7")] == [
+                "MODIFIED"
+            ]
+
+    monkeypatch.setattr(client, "WATCH_SILENT_S", 0.2)
+    play(tmp_path, body)
+
+
 def test_what_is_served_is_asked_once_a_minute(tmp_path: Path) -> None:
     async def body(cluster: KubeCluster, playing: Playing) -> None:
         now = [100.0]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.server import eventually, names_of, owner_reference, pod
 from trainserve.kube.cluster import ApiError, Gone, Manifest, Page, WatchEvent
 from trainserve.kube.informer import Backoff, Informer, by_owner_uid
-from trainserve.kube.names import POD, Kind
+from trainserve.kube.names import NODE, POD, Kind
 from trainserve.local.server import MemoryCluster
 
 NAMESPACE = "a"
@@ -451,3 +451,31 @@ def consistent(changes: list[Change]) -> dict[str, str]:
         else:
             state[name] = after.partition("@")[2]
     return state
+
+
+def test_a_kind_without_a_namespace() -> None:
+    """Its objects have none in their metadata."""
+
+    class Nodes:
+        async def list(self, kind: Kind, namespace: str | None, **_: Any) -> Page:
+            assert (kind, namespace) == (NODE, None)
+            return Page([{"metadata": {"name": "n1", "uid": "u1", "resourceVersion": "1"}}], "1")
+
+        async def watch(self, *_: object, **__: object) -> AsyncIterator[WatchEvent]:
+            yield WatchEvent("ADDED", {"metadata": {"name": "n2", "uid": "u2", "resourceVersion": "2"}})
+            yield WatchEvent("DELETED", {"metadata": {"name": "n1", "uid": "u1", "resourceVersion": "3"}})
+            await asyncio.sleep(3600)
+
+    async def play() -> None:
+        informer = Informer(Nodes(), NODE, None)  # type: ignore[arg-type]  # of the protocol, what it uses
+        task = asyncio.create_task(informer.run())
+
+        async def told() -> bool:
+            return [node["metadata"]["name"] for node in informer.all()] == ["n2"]
+
+        await eventually(told, within_s=5)
+        assert informer.get("", "n2") is not None
+        assert str(informer) == "nodes"
+        task.cancel()
+
+    asyncio.run(play())

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from support.command import command
+from support.guarded import Guarded
+from support.runs import wait_until
 from support.scenario import NAMESPACE, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.local.server import MemoryCluster
+from trainserve.machine.ports import Reserved
+from trainserve.operator import process
 from trainserve.operator.lease import Timing
 from trainserve.operator.metrics import Metrics
 from trainserve.operator.process import operate
@@ -214,6 +223,49 @@ def test_a_part_that_breaks_ends_the_process_with_what_it_raised() -> None:
         assert [lease["spec"]["holderIdentity"] for lease in leases] in ([], [""])
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_asks_for_the_end_and_the_second_is_it(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    ended: list[int] = []
+
+    async def play() -> None:
+        stopped = process._stopped_by_signals()
+        signal.raise_signal(number)
+        await asyncio.wait_for(stopped.wait(), 5)
+        assert ended == []
+        signal.raise_signal(number)
+        async with asyncio.timeout(5):
+            while not ended:
+                await asyncio.sleep(0.01)
+        assert ended == [1]
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(each)
+
+    monkeypatch.setattr(os, "_exit", ended.append)
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_an_api_server_that_is_away_ends_nothing_and_sigterm_does(tmp_path: Path) -> None:
+    ports = Reserved()
+    kubeconfig = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{ports.port('nobody')}"}}
+    contexts = [{"name": "x", "context": {"cluster": "c"}}]
+    kubeconfig.write_text(json.dumps({"clusters": [cluster], "contexts": contexts, "current-context": "x"}))
+    words = command("operator", "run", "--kubeconfig", kubeconfig, "--metrics-address", "127.0.0.1:0")
+    running = Guarded([*words, "--leader-elect-retry-period", "0.1s", "--log-format", "json"], tmp_path / "log")
+    try:
+        wait_until(lambda: "the lease cannot be" in running.log.read_text(), "it asks for the lease", 60)
+        assert running.alive()
+    finally:
+        code = running.stop(signal.SIGTERM)
+        ports.release_all()
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    assert code == 0, running.tail()
+    assert lines[-1]["msg"].startswith("SIGTERM: ending")
 
 
 async def _is(one: Operator, name: str, value: float) -> bool:

@@ -50,6 +50,7 @@ PUT_OFF_S = 10.0  # a longer Retry-After is for the caller's own back-off
 RELOAD_EVERY_S = 10.0  # credentials are read again at most so often
 RETIRED_S = 600.0  # longer than any watch lasts
 SERVED_S = 60.0  # what discovery said holds for so long
+WATCH_SILENT_S = 150.0  # a server sends a bookmark about every minute
 WATCH_GRACE_S = 30.0  # a server ends a watch by itself; one that is silent for longer than this after it is away
 _ERRORS: dict[str, type[ApiError]] = {
     error.reason: error for error in (BadRequest, Forbidden, NotFound, AlreadyExists, Conflict, Gone, Invalid)
@@ -164,8 +165,9 @@ class KubeCluster:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(max(1, round(timeout_s))),
         }
-        # Between two lines there may be silence, but not for longer than the watch itself may last.
-        timeout = aiohttp.ClientTimeout(total=timeout_s + WATCH_GRACE_S, sock_connect=CONNECT_S)
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_s + WATCH_GRACE_S, sock_connect=CONNECT_S, sock_read=min(WATCH_SILENT_S, timeout_s)
+        )
         response = await self._send("watch", kind, _path(kind, namespace), query, None, timeout)
         try:
             if response.status != 200:
@@ -176,6 +178,8 @@ class KubeCluster:
                     raise _error(event["object"].get("code", 500), event["object"])
                 if event["type"] in _WATCHED:
                     yield WatchEvent(event["type"], event["object"])
+        except aiohttp.SocketTimeoutError:
+            return  # nothing has happened, or the way to the server is dead: a new watch finds out
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ConnectionError(f"the watch of {kind.plural} broke off: {error or type(error).__name__}") from error
         finally:

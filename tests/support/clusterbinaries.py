@@ -80,6 +80,7 @@ def _make(path: Path, maker: Callable[[Path], None]) -> None:
 
 
 def _build_control_plane(scratch: Path) -> None:
+    _find_go()
     _say(f"building Kubernetes {KUBERNETES} from source, once: 4 to 5 minutes, 4 GB below the caches of Go")
     source = scratch / "module"
     source.mkdir()
@@ -99,17 +100,27 @@ def _build_control_plane(scratch: Path) -> None:
 
 
 def _build_kwok(scratch: Path) -> None:
+    _find_go()
     _say(f"building {KWOK}, once: one to two minutes")
     _go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
 
 
-def _go(directory: Path, *words: object, **env: str) -> None:
+def _find_go() -> str:
     go = shutil.which("go")
     if go is None:
         raise EnvironmentProblem("no Go is installed here, and the test cluster is built with it", hint=GO_HINT)
+    return go
+
+
+def _go(directory: Path, *words: object, **env: str) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **env}
     done = subprocess.run(
-        [go, *map(str, words)], cwd=directory, env=environment, check=False, stdout=sys.stderr, stderr=subprocess.PIPE
+        [_find_go(), *map(str, words)],
+        cwd=directory,
+        env=environment,
+        check=False,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-15:]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.scenario import pytorchjob
+from support.upstream import kubeflows_crd, webhooks
 from trainserve.kube import names
 from trainserve.kube.cluster import Conflict, Manifest, NotFound, Page
 from trainserve.kube.crd import CRD_NAME, pytorchjob_crd
@@ -20,48 +21,11 @@ from trainserve.operator.kubeflow import Rival
 RIVAL = Rival(names.DEPLOYMENT, "kubeflow", "training-operator")
 
 
-def kubeflows_crd() -> Manifest:
-    """Its shape, in small: a schema made by controller-gen, two columns, a field that ours does not have."""
-    spec = {"type": "object", "properties": {"pytorchReplicaSpecs": {"type": "object"}, "paused": {"type": "boolean"}}}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "additionalPrinterColumns": [
-            {"name": "State", "type": "string", "jsonPath": ".status.conditions[-1:].type"},
-            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-        ],
-        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
-        "subresources": {"status": {}},
-    }
-    return {
-        "metadata": {
-            "name": CRD_NAME,
-            "resourceVersion": "7",
-            "annotations": {names.ANNOTATION_CONTROLLER_GEN: "v0.14.0", "a": "b"},
-        },
-        "spec": {"group": "kubeflow.org", "versions": [version]},
-    }
-
-
-def webhooks(*kinds: str) -> Manifest:
-    return {
-        "metadata": {"name": names.KUBEFLOW_WEBHOOKS, "resourceVersion": "8"},
-        "webhooks": [
-            {
-                "name": f"validator.{kind}.training-operator.kubeflow.org",
-                "failurePolicy": "Fail",
-                "clientConfig": {"service": {"namespace": "kubeflow", "name": "training-operator"}},
-            }
-            for kind in kinds
-        ],
-    }
-
-
-def ours() -> Manifest:
-    crd = copy.deepcopy(pytorchjob_crd())
-    crd["metadata"]["resourceVersion"] = "9"
-    return crd
+def stored(manifest: Manifest) -> Manifest:
+    """As an API server has it."""
+    manifest = copy.deepcopy(manifest)
+    manifest["metadata"]["resourceVersion"] = "7"
+    return manifest
 
 
 def told(plan: Plan) -> dict[str, tuple[str, str]]:
@@ -80,7 +44,7 @@ def job(name: str, state: str = "", **changes: Any) -> Manifest:
     ("crd", "words"),
     [
         (None, "the kind PyTorchJob is not installed in this cluster"),
-        (ours(), "the kind PyTorchJob of this cluster is trainserve's"),
+        (stored(pytorchjob_crd()), "the kind PyTorchJob of this cluster is trainserve's"),
     ],
 )
 def test_without_kubeflow_there_is_nothing_to_adopt(crd: Manifest | None, words: str) -> None:
@@ -90,7 +54,7 @@ def test_without_kubeflow_there_is_nothing_to_adopt(crd: Manifest | None, words:
 
 
 def test_an_older_kind_of_ours_is_no_matter_of_adopting() -> None:
-    older = ours()
+    older = stored(pytorchjob_crd())
     del older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["nodes"]
     plan = make_plan(older, None, [], [])
     assert plan.patches == ()
@@ -98,7 +62,7 @@ def test_an_older_kind_of_ours_is_no_matter_of_adopting() -> None:
 
 
 def test_the_kind_is_replaced_as_a_whole() -> None:
-    plan = make_plan(kubeflows_crd(), None, [], [])
+    plan = make_plan(stored(kubeflows_crd()), None, [], [])
     [(kind, name, patch)] = plan.patches
     assert (kind, name) == (names.CRD, CRD_NAME)
     assert patch["spec"] == {"versions": pytorchjob_crd()["spec"]["versions"]}
@@ -114,12 +78,12 @@ def test_the_kind_is_replaced_as_a_whole() -> None:
 
 
 def test_of_the_webhooks_only_that_of_the_kind_goes() -> None:
-    plan = make_plan(kubeflows_crd(), webhooks("tfjob", "pytorchjob", "mxjob"), [], [])
+    plan = make_plan(stored(kubeflows_crd()), stored(webhooks("tfjob", "pytorchjob", "mxjob")), [], [])
     kind, name, patch = plan.patches[1]
     assert (kind, name, patch["metadata"]) == (
         names.VALIDATING_WEBHOOKS,
         names.KUBEFLOW_WEBHOOKS,
-        {"resourceVersion": "8"},
+        {"resourceVersion": "7"},
     )
     assert [each["name"].split(".")[1] for each in patch["webhooks"]] == ["tfjob", "mxjob"]
     assert told(plan)[f"webhook {names.KUBEFLOW_WEBHOOK}"] == (
@@ -129,22 +93,22 @@ def test_of_the_webhooks_only_that_of_the_kind_goes() -> None:
 
 
 def test_a_change_over_that_was_cut_short_is_finished() -> None:
-    plan = make_plan(ours(), webhooks("pytorchjob"), [], [])
+    plan = make_plan(stored(pytorchjob_crd()), stored(webhooks("pytorchjob")), [], [])
     assert [kind for kind, _, _ in plan.patches] == [names.VALIDATING_WEBHOOKS]
-    assert make_plan(ours(), webhooks("tfjob"), [], []).patches == ()
+    assert make_plan(stored(pytorchjob_crd()), stored(webhooks("tfjob")), [], []).patches == ()
 
 
 def test_jobs_are_counted_and_those_that_break_a_rule_named() -> None:
     bad = job("bad", nprocPerNode="many")
     done = job("done", "Succeeded", nprocPerNode="many")  # it is over: nothing happens to it
-    said = told(make_plan(kubeflows_crd(), None, [], [job("a", "Running"), job("b", "Running"), bad, done]))
+    said = told(make_plan(stored(kubeflows_crd()), None, [], [job("a", "Running"), job("b", "Running"), bad, done]))
     assert said["jobs"] == ("2 Running, 1 Succeeded, 1 new", "stay; pods that run go on")
     assert "will be Failed: spec.nprocPerNode" in said["job team/bad"][1]
     assert "job team/done" not in said
 
 
 def test_an_operator_that_works_is_named_with_what_stops_it() -> None:
-    said = told(make_plan(kubeflows_crd(), None, [RIVAL], []))
+    said = told(make_plan(stored(kubeflows_crd()), None, [RIVAL], []))
     assert "kubectl scale deployment training-operator --namespace kubeflow --replicas 0" in said["operator"][1]
 
 
@@ -179,7 +143,7 @@ class Server:
 
 
 def test_all_pages_of_jobs_are_looked_at_and_a_dry_run_is_one() -> None:
-    server: Any = Server(kubeflows_crd(), webhooks("pytorchjob"), jobs=5)
+    server: Any = Server(stored(kubeflows_crd()), stored(webhooks("pytorchjob")), jobs=5)
 
     async def run() -> Plan:
         plan = await adopt.look(server)
@@ -191,7 +155,7 @@ def test_all_pages_of_jobs_are_looked_at_and_a_dry_run_is_one() -> None:
 
 
 def test_a_kind_that_changed_meanwhile_is_a_conflict() -> None:
-    server: Any = Server(kubeflows_crd(), refuses=Conflict("changed"))
+    server: Any = Server(stored(kubeflows_crd()), refuses=Conflict("changed"))
 
     async def run() -> None:
         await adopt.change(server, await adopt.look(server), dry_run=False)

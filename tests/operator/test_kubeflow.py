@@ -78,6 +78,12 @@ def test_a_lease_that_is_renewed_tells_one_that_has_no_such_deployment(found: Ma
     assert [rival.kind for rival in rivals([], [found], NOW)] == ([names.LEASE] if works else [])
 
 
+def test_a_deployment_that_says_neither_command_nor_arguments() -> None:
+    found = deployment()
+    found["spec"]["template"]["spec"]["containers"] = [{"name": "training-operator", "image": "i"}]
+    assert [rival.watches for rival in rivals([found], [], NOW)] == [None]
+
+
 def test_deployment_and_lease_are_one_operator() -> None:
     assert [rival.kind for rival in rivals([deployment()], [lease(3)], NOW)] == [names.DEPLOYMENT]
 

@@ -150,7 +150,7 @@ def _flag(container: Manifest, name: str) -> list[str]:
     """Values of a flag of Go's: `-name value`, `--name=value`."""
     words = [*(container.get("command") or []), *(container.get("args") or [])]
     found = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         flag, equals, value = word.partition("=")
         if flag in {f"-{name}", f"--{name}"}:
             found.append(value if equals else following)

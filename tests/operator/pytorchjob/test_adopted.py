@@ -2,117 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from support.scenario import NAMESPACE, Scenario, pytorchjob
+from support.upstream import REPLICAS, condition, pod, service, status
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import rfc3339
-
-# The label values that its Go code gives; spelt out, because they are its words and not ours.
-LABELS = {
-    "training.kubeflow.org/job-name": "flowers",
-    "training.kubeflow.org/operator-name": "pytorchjob-controller",
-}
-REPLICAS = (("master", 0, 0), ("worker", 0, 1), ("worker", 1, 2))
-
-
-def labels(kind: str, index: int) -> dict[str, str]:
-    return {**LABELS, "training.kubeflow.org/replica-type": kind, "training.kubeflow.org/replica-index": str(index)}
-
-
-def owner(job: Manifest) -> list[Manifest]:
-    metadata = job["metadata"]
-    return [
-        {
-            "apiVersion": "kubeflow.org/v1",
-            "kind": "PyTorchJob",
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "controller": True,
-            "blockOwnerDeletion": True,
-        }
-    ]
-
-
-def pod(job: Manifest, kind: str, index: int, rank: int, restart_policy: str) -> Manifest:
-    env = {
-        "PYTHONUNBUFFERED": "1",
-        "MASTER_PORT": "23456",
-        "PET_MASTER_PORT": "23456",
-        "MASTER_ADDR": "flowers-master-0",
-        "PET_MASTER_ADDR": "flowers-master-0",
-        "WORLD_SIZE": "3",
-        "RANK": str(rank),
-        "PET_NPROC_PER_NODE": "auto",
-        "PET_NODE_RANK": str(rank),
-        "PET_NNODES": "3",
-    }
-    role = {"training.kubeflow.org/job-role": "master"} if kind == "master" else {}
-    container = {
-        "name": "pytorch",
-        "image": "localhost/train:1",
-        "command": ["train"],
-        "ports": [{"name": "pytorchjob-port", "containerPort": 23456, "protocol": "TCP"}],
-        "env": [{"name": name, "value": value} for name, value in env.items()],
-    }
-    waiting = {"name": "init-pytorch", "image": "alpine:3.10", "command": ["sh", "-c", "nslookup flowers-master-0"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"flowers-{kind}-{index}",
-            "labels": {**labels(kind, index), **role},
-            "ownerReferences": owner(job),
-        },
-        "spec": {
-            "restartPolicy": restart_policy,
-            "containers": [container],
-            **({"initContainers": [waiting]} if kind == "worker" else {}),
-        },
-    }
-
-
-def service(job: Manifest, kind: str, index: int) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": f"flowers-{kind}-{index}",
-            "labels": labels(kind, index),
-            "ownerReferences": owner(job),
-        },
-        "spec": {
-            "clusterIP": "None",
-            "selector": labels(kind, index),
-            "ports": [{"name": "pytorchjob-port", "port": 23456, "targetPort": 23456}],
-        },
-    }
-
-
-def condition(kind: str, status: str = "True") -> Manifest:
-    moment = rfc3339(1_699_999_000)
-    return {
-        "type": kind,
-        "status": status,
-        "reason": f"PyTorchJob{kind}",
-        "message": f"PyTorchJob flowers is {kind.lower()}.",
-        "lastUpdateTime": moment,
-        "lastTransitionTime": moment,
-    }
-
-
-def status(*conditions: Manifest, **fields: Any) -> Manifest:
-    selector = "training.kubeflow.org/job-name=flowers,training.kubeflow.org/replica-type=worker"
-    counts = {"Master": {"active": 1, "selector": selector}, "Worker": {"active": 2, "selector": selector}}
-    return {
-        "conditions": list(conditions),
-        "replicaStatuses": counts,
-        "startTime": rfc3339(1_699_999_000),
-        **fields,
-    }
 
 
 def taken_over(scenario: Scenario, *, restart_policy: str = "Never", pods: bool = True) -> dict[str, str]:

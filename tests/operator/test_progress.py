@@ -32,7 +32,7 @@ from trainserve.operator.progress import (
     read_progress,
     speaker,
 )
-from trainserve.operator.sync import Caches
+from trainserve.operator.sync import Caches, Syncer
 from trainserve.spec.pytorchjob import Progress
 
 KEY = ("team", "flowers")
@@ -63,6 +63,26 @@ def pod(
         "spec": {"containers": [container]},
         "status": {"phase": phase, "podIP": LOOPBACK},
     }
+
+
+def test_where_a_pod_has_no_address_its_node_writes_what_it_answers() -> None:
+    async def main() -> None:
+        world = World()
+        world.answer = ConnectionError("no pod is to be asked")
+        world.pods[0]["metadata"]["annotations"] = {names.ANNOTATION_PROGRESS: '{"epoch": 3, "unknown": 1}'}
+        world.poller(world.job or {})
+        running = asyncio.create_task(world.poller.run())
+        async with asyncio.timeout(10):
+            while not world.told:
+                await asyncio.sleep(0.001)
+        assert world.poller(world.job or {}) == {"epoch": 3}
+        world.pods[0]["metadata"]["annotations"] = {names.ANNOTATION_PROGRESS: "[" * 100_000}
+        await asyncio.sleep(0.05)
+        assert world.poller(world.job or {}) == {"epoch": 3}, "nonsense changes nothing"
+        assert world.asked == 0
+        running.cancel()
+
+    asyncio.run(main())
 
 
 class World:
@@ -565,3 +585,29 @@ def test_a_controller_whose_pods_are_asked_writes_what_they_say_and_their_last_w
         await server.wait_closed()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(("again_s", "expected"), [(5.0, 5.0), (None, None)])
+def test_a_job_whose_source_tells_by_itself_is_not_looked_at_every_five_seconds(
+    again_s: float | None, expected: float | None
+) -> None:
+    with Scenario(pytorchjob(workers=0)) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        caches = Caches(
+            job=lambda namespace, name: scenario._seen["jobs"][0],
+            pods=lambda uid: scenario._seen["pods"],
+            services=lambda uid: scenario._seen["services"],
+        )
+        syncer = Syncer(
+            scenario.cluster,
+            caches,
+            clock=lambda: scenario.now,
+            progress_source=lambda job: {"epoch": 1},
+            progress_again_s=again_s,
+        )
+        for _ in range(2):
+            scenario.look()
+            found_s = scenario.run(syncer.sync((NAMESPACE, "flowers")))
+        assert found_s == expected
+        assert scenario.status()["progress"] == {"epoch": 1}

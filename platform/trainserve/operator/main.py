@@ -13,6 +13,7 @@ from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFo
 from trainserve.kube.informer import Informer, by_owner_uid
 from trainserve.log import about
 from trainserve.operator.progress import Ask, ProgressPoller
+from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S
 from trainserve.operator.queue import WorkQueue
 from trainserve.operator.settings import GangSetting
 from trainserve.operator.surroundings import Surroundings
@@ -82,6 +83,7 @@ class Controller:
             caches,
             clock=clock,
             progress_source=progress_source or self._poller,
+            progress_again_s=PROGRESS_EVERY_S if self._poller is None else None,
             status_written=self._telemetry.status_written,
             counts_every_s=COUNTS_EVERY_S,
             surroundings=self._surroundings.complete,

@@ -57,7 +57,8 @@ class Syncer:
     `clock` gives unix seconds. `progress_source` gives a running job's `status.progress`, or None where there is none.
     `surroundings` adds what there is beside pods and services, and what the cluster can do for the job.
     `status_written` is told of every status that was written. A status that differs in how many pods are active or
-    ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one by one.
+    ended and in nothing else is written at most every `counts_every_s` seconds: a gang's pods start one by one. A job
+    that has a progress is looked at again after `progress_again_s` seconds (None: its source tells what is new).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Syncer:
         status_written: StatusWritten | None = None,
         counts_every_s: float = 0.0,
         surroundings: Surroundings | None = None,
+        progress_again_s: float | None = PROGRESS_EVERY_S,
     ) -> None:
         self._cluster = cluster
         self._caches = caches
@@ -78,6 +80,7 @@ class Syncer:
         self._status_written = status_written
         self._counts_every_s = counts_every_s
         self._surroundings = surroundings
+        self._progress_again_s = progress_again_s
         self._written_at: dict[Key, float] = {}
         self._refusals = Refusals()
         self._written: dict[Key, Manifest] = {}  # jobs as our last status write left them, until the cache has them
@@ -96,7 +99,7 @@ class Syncer:
             observed = await self._surroundings(job, observed, self._clock())
         decision = reconcile(job, observed, self._clock())
         again_s = await self._apply(key, job, decision)
-        return again_s if progress is None else _sooner(again_s, PROGRESS_EVERY_S)
+        return again_s if progress is None else _sooner(again_s, self._progress_again_s)
 
     def _read(self, key: Key) -> Manifest | None:
         """The job from the cache, or as we wrote it where the cache has not caught up with that."""

@@ -122,6 +122,32 @@ async def test_every_generation_has_its_group_and_none_is_left(nodes: Nodes, ope
     await until_groups(team)
 
 
+async def test_a_gang_of_higher_priority_takes_the_nodes_of_a_whole_gang_which_waits_free_of_charge(
+    kubectl: Kubectl, nodes: Nodes, operator: Operator, team: Team
+) -> None:
+    high = f"high-{team.namespace}"
+    priority = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": high},
+        "value": 1000,
+    }
+    kubectl.apply(priority)
+    nodes(2, {GPU: "1"})
+    await team.create(gpu_job(team.namespace, name="low", workers=1, backoffLimit=0))
+    await team.until_pods(2, name="low")
+    await team.create(gpu_job(team.namespace, workers=1, schedulingPolicy={"priorityClass": high}))
+    await team.until_pods(2)
+    low = await team.until_state(names.PENDING, "low")
+    assert low["status"].get("restarts", 0) == 0
+    assert low["status"]["generation"] == 2
+    assert "low-g2" in await groups(team)
+    await team.end("flowers-master-0", 0)
+    await team.end("flowers-worker-0", 0)
+    await team.until_pods(2, name="low", generation=2)
+    kubectl("delete", "priorityclass", high)
+
+
 async def test_an_elastic_job_starts_with_its_fewest_and_has_an_autoscaler_while_it_runs(
     nodes: Nodes, operator: Operator, team: Team
 ) -> None:

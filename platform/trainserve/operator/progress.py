@@ -115,17 +115,22 @@ class ProgressPoller:
             self._seen.pop(key, None)
             return False
         generation = int(status.get("generation") or 0)
-        asked = speaker(self._caches.pods(seen.uid), generation)
-        if asked is None:
+        pods = self._caches.pods(seen.uid)
+        source = written_by_node(pods, generation) or speaker(pods, generation)
+        if source is None:
             return True  # it has ended, or has not begun
+        pod, answer = source
         try:
-            async with asyncio.timeout(ANSWER_S):
-                progress = read_progress(await self._ask(*asked))
+            if isinstance(answer, str):
+                progress = read_progress(answer.encode())
+            else:
+                async with asyncio.timeout(ANSWER_S):
+                    progress = read_progress(await self._ask(pod, answer))
         except (OSError, ApiError, ValueError) as error:  # a timeout is an OSError
             seen.failures += 1
             if seen.failures == TELL_AFTER:
                 told = error if str(error) else f"no answer within {ANSWER_S:.0f} s"
-                log.warning("%s/%s: its progress cannot be read from pod %s: %s", *key, _name(asked[0]), told)
+                log.warning("%s/%s: its progress cannot be read from pod %s: %s", *key, _name(pod), told)
             return True
         seen.failures = 0
         if progress and (seen.generation, seen.progress) != (generation, progress):
@@ -145,6 +150,15 @@ class ProgressPoller:
                 except (ValueError, KeyError):
                     continue  # a program's own words
         return None
+
+
+def written_by_node(pods: Sequence[Manifest], generation: int) -> tuple[Manifest, str] | None:
+    """A pod that has no address in the cluster's network, and what its node says that it answers."""
+    for pod in _of_generation(pods, generation):
+        said = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_PROGRESS)
+        if said and (pod.get("status") or {}).get("phase") == "Running":
+            return pod, str(said)[:ANSWER_BYTES]
+    return None
 
 
 def speaker(pods: Sequence[Manifest], generation: int) -> tuple[Manifest, int] | None:
@@ -177,7 +191,10 @@ async def ask_at_address(pod: Manifest, port: int, is_allowed: Callable[[Address
 
     HTTP/1.0: the answer ends with the connection, and is taken as it comes, neither redirected nor unpacked.
     """
-    address = ipaddress.ip_address((pod.get("status") or {}).get("podIP") or "")
+    given = (pod.get("status") or {}).get("podIP")
+    if not given:
+        raise ValueError("it has no address")
+    address = ipaddress.ip_address(given)
     if not is_allowed(address):
         raise ValueError(f"{address} is no address of a pod")
     host = f"[{address}]" if address.version == 6 else str(address)

@@ -104,6 +104,14 @@ def test_credentials_are_hidden(form: Literal["text", "json"]) -> None:
     assert stream.getvalue().count("(hidden)") == 2
 
 
+def test_what_other_packages_warn_of_has_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a process that is not pytest's
+    stream = said("json")
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    logging.getLogger("aiohttp.access").info("GET /")
+    assert [line["logger"] for line in lines(stream)] == ["asyncio"]
+
+
 def test_levels() -> None:
     stream = said("json", "WARNING")
     log.info("not said")

@@ -43,7 +43,8 @@ def setup(
     """Send the package's log lines to `stream` (default stderr).
 
     "plain" leaves the facts out, "text" has them at the end, "json" is one object a line: ts (RFC 3339, UTC), level,
-    msg, logger, the facts, and error (the traceback) where there is one.
+    msg, logger, the facts, and error (the traceback) where there is one. In these two forms what other packages warn of
+    goes there as well.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter({"plain": logging.Formatter(FORMAT), "text": _Text(FORMAT), "json": _Json()}[form])
@@ -51,6 +52,8 @@ def setup(
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    if form != "plain":
+        logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 class _Text(logging.Formatter):

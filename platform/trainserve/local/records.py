@@ -38,7 +38,10 @@ _JOB: Shape = {
         "pytorchReplicaSpecs": {names.REPLICA_MASTER: _REPLICA, names.REPLICA_WORKER: _REPLICA},
     },
 }
-_PROGRESS: Shape = {"epoch": int, "step": int, "checkpointStep": int, "loss": NUMBER, "top1": NUMBER}
+_PROGRESS: Shape = {
+    **dict.fromkeys(("epoch", "epochs", "step", "steps", "checkpointStep"), int),
+    **dict.fromkeys(("loss", "top1"), NUMBER),
+}
 _JOB_STATUS: Shape = {
     "conditions": [_CONDITION],
     "progress": _PROGRESS,

@@ -94,6 +94,7 @@ LABEL_GENERATION = "trainserve.dev/generation"  # which gang a pod belongs to, f
 LABEL_CLASSIFIER = "trainserve.dev/classifier"
 ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no gang restart
 ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
+ANNOTATION_PROGRESS = "trainserve.dev/progress"  # of a pod that nobody else can ask: its node writes what it answers
 ANNOTATION_WANTED = "trainserve.dev/wanted"  # a digest of the spec that an autoscaler was last given by us
 RESTART_IN_PLACE = "in-place"
 

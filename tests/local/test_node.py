@@ -21,6 +21,7 @@ from trainserve.local import nodedevices, nodeobject, nodeprocess, nodestatus, p
 from trainserve.local.nodedevices import Devices
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
+from trainserve.local.nodeprogress import ProgressWriter
 from trainserve.local.nodestatus import StatusWriter
 from trainserve.local.server import MemoryCluster
 from trainserve.machine import locks
@@ -350,6 +351,49 @@ def test_what_a_scheduler_saw_to_has_had_its_effect() -> None:
     spec["spec"]["serviceAccountName"] = "trainer"
     assert podspec.without_effect(spec, scheduled=True) == {"image", "serviceAccountName (no token)"}
     podspec.check(spec)
+
+
+# How far they are.
+
+
+async def answering(host: str, bodies: list[bytes]) -> asyncio.Server:
+    """Answers each request with the next of `bodies`, the last one for ever."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + (bodies.pop(0) if len(bodies) > 1 else bodies[0]))
+        writer.close()
+
+    return await asyncio.start_server(answer, host, names.PROGRESS_PORT)
+
+
+def test_progress_is_written_at_the_pod_when_there_is_something_new() -> None:
+    host = loopback_of("test of progress")
+
+    async def main() -> None:
+        cluster = Away()
+        env = [{"name": names.ENV_OUTPUT, "value": "/out"}]
+        told = await cluster.create(POD, "ns", pod("master", "true", container_env=env))
+        silent = await cluster.create(POD, "ns", pod("worker", "true"))
+        found = [told, silent]
+        writing = asyncio.create_task(ProgressWriter(cluster, lambda: found, lambda _: host, every_s=0.01).run())
+        await asyncio.sleep(0.05)  # nobody answers yet
+        bodies = [b"{}", b"no JSON", b'{"epoch": 1, "mine": 2}', b'{"epoch": 1}', b'{"epoch": 2}']
+        async with await answering(host, bodies):
+            async with asyncio.timeout(10):
+                while (await cluster.get(POD, "ns", "master"))["metadata"].get("annotations") != {
+                    names.ANNOTATION_PROGRESS: '{"epoch": 2}'
+                }:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        writing.cancel()
+        assert [patch["metadata"]["annotations"][names.ANNOTATION_PROGRESS] for patch in cluster.patches] == [
+            '{"epoch": 1}',
+            '{"epoch": 2}',
+        ]
+        assert "annotations" not in (await cluster.get(POD, "ns", "worker"))["metadata"]
+
+    asyncio.run(main())
 
 
 # Which GPUs they get.

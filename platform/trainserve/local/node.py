@@ -19,11 +19,12 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Forbidden, Manifest
 from trainserve.kube.informer import Informer
 from trainserve.kube.names import POD
-from trainserve.local import nodestatus, podspec, process
+from trainserve.local import nodeprogress, nodestatus, podspec, process
 from trainserve.local.nodedevices import Devices
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import Machine, NodeShape
 from trainserve.local.nodepods import NodePods, is_over
+from trainserve.local.nodeprogress import ProgressWriter
 from trainserve.local.nodestatus import StatusWriter
 from trainserve.local.pod import Report, restart_delay_s
 from trainserve.machine.ports import LOOPBACK, answers, loopback_of
@@ -109,7 +110,9 @@ class Node:
         await self._heart.register()
         log.info("node %s is Ready", self._name)
         parts = [asyncio.create_task(informer.run(), name=str(informer)) for informer in await self._informers()]
+        progress = ProgressWriter(self._cluster, self._pods.manifests, self._host)
         parts += [asyncio.create_task(self._heart.beat(), name="heart")]
+        parts += [asyncio.create_task(progress.run(), name="progress")]
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             done, _ = await asyncio.wait((*parts, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -246,15 +249,23 @@ class Node:
 
     async def address(self, pod: Manifest) -> podspec.Address:
         """The gang's own loopback address; ports stay as they are given."""
+        host = self._host(pod)
+        if host is None:
+            return podspec.Address(port=None)
+        await self._check_one_machine(pod)
+        return podspec.address(
+            pod["metadata"]["labels"][names.LABEL_JOB_NAME], pod["metadata"]["namespace"], None, host
+        )
+
+    def _host(self, pod: Manifest) -> str | None:
+        """The gang's own loopback address; None of a pod that is of no job."""
         meta = pod["metadata"]
         labels = meta.get("labels") or {}
         job = labels.get(names.LABEL_JOB_NAME)
         if job is None:
-            return podspec.Address(port=None)
+            return None
         owner = next((each["uid"] for each in meta.get("ownerReferences") or [] if each.get("controller")), job)
-        await self._check_one_machine(pod)
-        host = loopback_of(f"{meta['namespace']} {owner} {labels.get(names.LABEL_GENERATION, '0')}")
-        return podspec.address(job, meta["namespace"], None, host)
+        return loopback_of(f"{meta['namespace']} {owner} {labels.get(names.LABEL_GENERATION, '0')}")
 
     async def _check_one_machine(self, pod: Manifest) -> None:
         """Raises CannotRun where the gang is on another machine too: it would wait there for half an hour.
@@ -284,7 +295,10 @@ class Node:
             log.warning("pod %s: where the others of its job are cannot be seen: %s", meta["name"], error)
 
     def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:
-        return self._devices.environment(pod, container)
+        host = self._host(pod)
+        progress = None if host is None else nodeprogress.address(container, host)
+        told = {names.ENV_PROGRESS_ADDRESS: progress} if progress else {}
+        return {**self._devices.environment(pod, container), **told}
 
     def reporter(self, pod: Manifest) -> Report:
         uid = pod["metadata"]["uid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from support.rbac import UnderItsRole
+from support.upstream import kubeflows_crd
 from trainserve.errors import EXIT_ENVIRONMENT, EnvironmentProblem
 from trainserve.kube import names
-from trainserve.kube.cluster import Forbidden, Manifest, Page
+from trainserve.kube.cluster import Forbidden, Manifest, NotFound, Page
+from trainserve.kube.crd import CRD_NAME, pytorchjob_crd
 from trainserve.kube.moments import rfc3339_micro
 from trainserve.kube.names import Kind
 from trainserve.operator import kubeflow
@@ -91,8 +94,15 @@ def test_deployment_and_lease_are_one_operator() -> None:
 class Listed:
     """An API server that has these Deployments, or says no."""
 
-    def __init__(self, *answers: list[Manifest] | Exception) -> None:
+    def __init__(self, *answers: list[Manifest] | Exception, crd: Manifest | None = None) -> None:
         self.answers = list(answers)
+        self.crd = crd
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
+        assert (kind, namespace, name) == (names.CRD, None, CRD_NAME)
+        if self.crd is None:
+            raise NotFound(name)
+        return self.crd
 
     async def list(self, kind: Kind, namespace: str | None, *, fields: Mapping[str, str]) -> Page:
         assert namespace is None
@@ -105,8 +115,10 @@ class Listed:
         return Page(answer, "1")
 
 
-def lookout(*answers: list[Manifest] | Exception, namespaces: tuple[str, ...] = ()) -> Lookout:
-    cluster: Any = UnderItsRole(Listed(*answers))  # type: ignore[arg-type]
+def lookout(
+    *answers: list[Manifest] | Exception, namespaces: tuple[str, ...] = (), crd: Manifest | None = None
+) -> Lookout:
+    cluster: Any = UnderItsRole(Listed(*answers, crd=crd or pytorchjob_crd()))  # type: ignore[arg-type]
     return Lookout(cluster, namespaces)
 
 
@@ -127,6 +139,37 @@ def test_namespaces_of_their_own_keep_them_apart(ours: tuple[str, ...], meets: b
             asyncio.run(here.look())
     else:
         asyncio.run(here.look())
+
+
+def applied_over_ours() -> Manifest:
+    """Kubeflow's, by server-side apply: lists are replaced, labels stay."""
+    return {**kubeflows_crd(), "metadata": pytorchjob_crd()["metadata"]}
+
+
+def older() -> Manifest:
+    crd = copy.deepcopy(pytorchjob_crd())
+    del crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["nodes"]
+    return crd
+
+
+@pytest.mark.parametrize(
+    ("crd", "words", "hint"),
+    [
+        (kubeflows_crd(), "is not trainserve's here", "platform operator adopt"),
+        (applied_over_ours(), "is not trainserve's here", "platform operator adopt"),
+        (older(), "does not know status.nodes", "kubectl apply -k manifests/base/crds"),
+    ],
+)
+def test_a_kind_that_would_refuse_what_the_controller_writes(crd: Manifest, words: str, hint: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=words) as caught:
+        asyncio.run(lookout([], crd=crd).look())
+    assert hint in str(caught.value.hint)
+
+
+def test_a_kind_that_is_missing_may_come_yet(caplog: pytest.LogCaptureFixture) -> None:
+    cluster: Any = Listed([])
+    asyncio.run(Lookout(cluster, ()).look())
+    assert "hint: kubectl apply -k manifests/base/crds" in caplog.text
 
 
 def test_one_that_comes_later_ends_the_controller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,5 +195,5 @@ def test_an_account_that_may_not_look_says_so_once(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         asyncio.run(run())
     assert [record.message for record in caplog.records] == [
-        "whether Kubeflow's operator works here cannot be seen by this account: deployments.apps is forbidden"
+        "whether Kubeflow's operator is here cannot be seen by this account: deployments.apps is forbidden"
     ]

@@ -69,6 +69,23 @@ def pytorchjob_crd() -> Manifest:
     }
 
 
+def is_ours(crd: Manifest) -> bool:
+    """Whether an installed definition of the kind is of this project: by its label, and by a field that ours has.
+
+    Both, because applying Kubeflow's over ours leaves the label.
+    """
+    label = (crd["metadata"].get("labels") or {}).get(names.LABEL_PART_OF)
+    return label == names.PART_OF and "generation" not in unknown_fields(crd)
+
+
+def unknown_fields(crd: Manifest) -> set[str]:
+    """Fields of a status that the controller writes, and that this definition does not know."""
+    version = next((each for each in crd["spec"]["versions"] if each["name"] == names.PYTORCHJOB.version), {})
+    root = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    known = ((root.get("properties") or {}).get("status") or {}).get("properties") or {}
+    return _status()["properties"].keys() - known.keys()
+
+
 def _columns() -> list[Schema]:
     return [
         {"name": "State", "type": "string", "jsonPath": ".status.conditions[-1:].type"},

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.kube.crd import CRD_NAME
 from trainserve.kube.names import Kind
 
 
@@ -67,6 +68,7 @@ OWN = (
 # What has no namespace, or is looked for in all. A controller of some namespaces does without.
 CLUSTER = (
     Grant(names.NODE, ("list",), "say how much of a resource is free where a gang does not fit"),
+    Grant(names.CRD, ("get",), "see whose the kind is, and of which version", only=(CRD_NAME,)),
     Grant(names.DEPLOYMENT, ("list",), "see whether Kubeflow's operator is there", only=(names.KUBEFLOW_DEPLOYMENT,)),
     Grant(names.LEASE, ("list",), "see whether Kubeflow's operator works", only=(names.KUBEFLOW_LEASE,)),
 )

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page
-from trainserve.kube.crd import CRD_NAME, pytorchjob_crd
+from trainserve.kube.crd import CRD_NAME, is_ours, pytorchjob_crd
 from trainserve.kube.names import Kind
 from trainserve.operator import kubeflow
 from trainserve.operator.kubeflow import Rival
@@ -85,8 +85,7 @@ def make_plan(
     if crd is None:
         origin: Origin = "missing"
     else:
-        foreign = (crd["metadata"].get("labels") or {}).get(names.LABEL_PART_OF) != names.PART_OF
-        origin = "foreign" if foreign else "ours"
+        origin = "ours" if is_ours(crd) else "foreign"
     changes: list[Change] = []
     patches = []
     if crd is not None and origin == "foreign":

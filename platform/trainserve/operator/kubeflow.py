@@ -15,7 +15,8 @@ from typing import Protocol
 
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Forbidden, Manifest, Page
+from trainserve.kube.cluster import ApiError, Forbidden, Manifest, NotFound, Page
+from trainserve.kube.crd import CRD_NAME, is_ours, unknown_fields
 from trainserve.kube.moments import unix
 from trainserve.kube.names import Kind
 
@@ -26,8 +27,10 @@ RETRY_S = 2.0  # while the API server has not answered yet
 _CLOCKS_DIFFER_S = 60.0  # a Lease's times are its holder's
 
 
-class Listing(Protocol):
+class Readable(Protocol):
     """What this needs of an API server."""
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest: ...
 
     async def list(self, kind: Kind, namespace: str | None, *, fields: Mapping[str, str] | None = None) -> Page: ...
 
@@ -64,7 +67,7 @@ def rivals(deployments: Iterable[Manifest], leases: Iterable[Manifest], now: flo
     return found
 
 
-async def look(cluster: Listing, clock: Callable[[], float] = time.time) -> list[Rival]:
+async def look(cluster: Readable, clock: Callable[[], float] = time.time) -> list[Rival]:
     """Those in the whole cluster. Raises ApiError, Forbidden where the account may not look."""
     of_deployment = {"metadata.name": names.KUBEFLOW_DEPLOYMENT}
     of_lease = {"metadata.name": names.KUBEFLOW_LEASE}
@@ -74,33 +77,57 @@ async def look(cluster: Listing, clock: Callable[[], float] = time.time) -> list
 
 
 class Lookout:
-    """Ends a controller of `namespaces` (none: all) where Kubeflow's operator works there: now, or from later on."""
+    """Ends a controller of `namespaces` (none: all) where it cannot do its work: now, or from later on.
 
-    def __init__(self, cluster: Listing, namespaces: Sequence[str]) -> None:
+    That is where Kubeflow's operator works there, and where the kind is Kubeflow's or too old: then what the controller
+    writes into a job's status would be refused.
+    """
+
+    def __init__(self, cluster: Readable, namespaces: Sequence[str]) -> None:
         self._cluster = cluster
         self._namespaces = namespaces
         self._looked = False
         self._told = False
 
     async def look(self) -> None:
-        """Raises EnvironmentProblem where it works. Where nobody can say, this goes into the log once."""
+        """Raises EnvironmentProblem. What the account may not look at goes into the log once."""
         try:
-            found = [rival for rival in await look(self._cluster) if rival.meets(self._namespaces)]
+            await self._look_at_rivals()
+            await self._look_at_kind()
         except Forbidden as error:
             if not self._told:
-                log.info("whether Kubeflow's operator works here cannot be seen by this account: %s", error)
-            self._looked = self._told = True
-            return
+                log.info("whether Kubeflow's operator is here cannot be seen by this account: %s", error)
+            self._told = True
         except (ApiError, OSError) as error:
-            log.warning("whether Kubeflow's operator works here is not known yet: %s", error)
+            log.warning("whether Kubeflow's operator is here is not known yet: %s", error)
             return
         self._looked = True
+
+    async def _look_at_rivals(self) -> None:
+        found = [rival for rival in await look(self._cluster) if rival.meets(self._namespaces)]
         if found:
             raise EnvironmentProblem(
                 f"Kubeflow's Training Operator works here: {found[0]}. Two controllers of one job would undo each "
                 "other's work",
                 hint=f"stop it: {found[0].stop_command()}; or give each its own namespaces (--namespace, here and "
                 "there). `platform operator adopt` says what a change-over changes",
+            )
+
+    async def _look_at_kind(self) -> None:
+        try:
+            crd = await self._cluster.get(names.CRD, None, CRD_NAME)
+        except NotFound:
+            log.warning("the kind %s is not installed; hint: kubectl apply -k manifests/base/crds", names.PYTORCHJOB)
+            return
+        if not is_ours(crd):
+            raise EnvironmentProblem(
+                f"the kind {CRD_NAME} is not trainserve's here: what this controller writes would be refused",
+                hint="`platform operator adopt` says what a change-over from Kubeflow's changes",
+            )
+        if unknown := unknown_fields(crd):
+            raise EnvironmentProblem(
+                f"the kind {CRD_NAME} is older than this controller: it does not know status.{min(unknown)}",
+                hint="kubectl apply -k manifests/base/crds",
             )
 
     async def run(self) -> None:

@@ -15,7 +15,7 @@ from trainserve.kube.cluster import Conflict, Manifest, NotFound, Page
 from trainserve.kube.crd import CRD_NAME, pytorchjob_crd
 from trainserve.kube.names import Kind
 from trainserve.operator import adopt
-from trainserve.operator.adopt import Plan, make_plan
+from trainserve.operator.adoption import Plan, make_plan
 from trainserve.operator.kubeflow import Rival
 
 RIVAL = Rival(names.DEPLOYMENT, "kubeflow", "training-operator")
@@ -110,6 +110,15 @@ def test_jobs_are_counted_and_those_that_break_a_rule_named() -> None:
 def test_an_operator_that_works_is_named_with_what_stops_it() -> None:
     said = told(make_plan(stored(kubeflows_crd()), None, [RIVAL], []))
     assert "kubectl scale deployment training-operator --namespace kubeflow --replicas 0" in said["operator"][1]
+
+
+def test_an_operator_with_a_namespace_of_its_own_goes_on() -> None:
+    rival = Rival(names.DEPLOYMENT, "kubeflow", "training-operator", watches="research")
+    plan = make_plan(stored(kubeflows_crd()), stored(webhooks("pytorchjob")), [rival], [])
+    assert [kind for kind, _, _ in plan.patches] == [names.CRD]
+    assert plan.in_the_way() == []
+    assert told(plan)["operator"][1].startswith("goes on there, and keeps its webhook")
+    assert make_plan(stored(kubeflows_crd()), None, [rival, RIVAL], []).in_the_way() == [RIVAL]
 
 
 class Server:

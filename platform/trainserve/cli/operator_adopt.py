@@ -13,7 +13,7 @@ from trainserve.cli.paths import FilePath
 from trainserve.errors import UserError
 
 if TYPE_CHECKING:
-    from trainserve.operator.adopt import Change
+    from trainserve.operator.adoption import Change
 
 
 @click.command("adopt", short_help="Show what a change-over from Kubeflow's operator changes, and make it with --yes.")

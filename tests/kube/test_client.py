@@ -147,6 +147,22 @@ def test_no_answer_is_told_of_as_status_0(tmp_path: Path) -> None:
     play(tmp_path, body)
 
 
+def test_a_server_that_does_not_answer_in_time_is_no_empty_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async def body(cluster: KubeCluster, playing: Playing) -> None:
+        playing.server.answers = [never]
+        with pytest.raises(ConnectionError, match=r"create /api/v1/namespaces/team/pods: \w+"):
+            await cluster.create(names.POD, "team", {})
+
+    monkeypatch.setattr(client, "REQUEST_S", 0.1)
+    play(tmp_path, body)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_request_that_is_put_off_is_sent_once_more(tmp_path: Path, status: int) -> None:
     async def body(cluster: KubeCluster, playing: Playing) -> None:

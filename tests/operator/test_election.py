@@ -257,7 +257,7 @@ def test_a_candidate_goes_on_asking_a_server_that_is_away(error: Exception, capl
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1  # said once
 
 
-def test_a_request_that_hangs_does_not_hold_the_leader_beyond_its_deadline() -> None:
+def test_a_request_that_hangs_does_not_hold_the_leader_beyond_its_deadline(caplog: pytest.LogCaptureFixture) -> None:
     async def body(world: World) -> None:
         first = world.operator("a")
         await first.election.step()
@@ -268,6 +268,7 @@ def test_a_request_that_hangs_does_not_hold_the_leader_beyond_its_deadline() -> 
         assert not first.leads
 
     play(body)
+    assert "the lease cannot be renewed or read: the API server did not answer in time" in caplog.text
 
 
 def test_released_means_that_another_begins_at_once() -> None:

@@ -181,7 +181,9 @@ class KubeCluster:
         except aiohttp.SocketTimeoutError:
             return  # nothing has happened, or the way to the server is dead: a new watch finds out
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"the watch of {kind.plural} broke off: {error or type(error).__name__}") from error
+            raise ConnectionError(
+                f"the watch of {kind.plural} broke off: {str(error) or type(error).__name__}"
+            ) from error
         finally:
             response.close()
 
@@ -257,7 +259,7 @@ class KubeCluster:
                 while len(answer) <= limit and (piece := await response.content.read(limit + 1 - len(answer))):
                     answer += piece
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"GET {where}: {error or type(error).__name__}") from error
+            raise ConnectionError(f"GET {where}: {str(error) or type(error).__name__}") from error
         finally:
             if self._on_request is not None:
                 self._on_request("get", POD, status, self._clock() - began)
@@ -275,7 +277,7 @@ class KubeCluster:
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"{verb} {path}: {error or type(error).__name__}") from error
+            raise ConnectionError(f"{verb} {path}: {str(error) or type(error).__name__}") from error
         if response.status >= 300:
             raise _error(response.status, data)
         answer: Manifest = json.loads(data)
@@ -331,7 +333,7 @@ class KubeCluster:
             response: aiohttp.ClientResponse = sent.response
             status = response.status
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"{verb} {path}: {error or type(error).__name__}") from error
+            raise ConnectionError(f"{verb} {path}: {str(error) or type(error).__name__}") from error
         finally:
             if self._on_request is not None:
                 self._on_request(verb, kind, status, self._clock() - began)

@@ -21,6 +21,7 @@ from trainserve.operator.lease import Timing
 
 log = logging.getLogger(__name__)
 
+SILENT = "the API server did not answer in time"  # of a TimeoutError, which has no words of its own
 RELEASE_S = 5.0  # longest wait for the API server to take the release; without it others wait the lease's duration
 
 
@@ -92,7 +93,7 @@ class Election:
                 held = await self._attempt()
         except (ApiError, OSError) as error:  # TimeoutError is one
             self._stale = True  # what was asked for may have happened all the same
-            self._say(f"the lease cannot be renewed or read: {error or type(error).__name__}", logging.WARNING)
+            self._say(f"the lease cannot be renewed or read: {str(error) or SILENT}", logging.WARNING)
             return
         if held:
             self._until = began + self._timing.renew_deadline_s
@@ -120,7 +121,7 @@ class Election:
         except (ApiError, OSError) as error:
             log.warning(
                 "the lease cannot be released: %s; another operator begins in %.0f s",
-                error or type(error).__name__,
+                str(error) or SILENT,
                 self._timing.duration_s,
             )
 

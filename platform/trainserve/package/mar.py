@@ -147,7 +147,7 @@ def read_mar(path: Path) -> MarInfo:
                     return _read(path, source, size)
             except DAMAGE as error:
                 kind = "a truncated or damaged .mar" if head == ZIP_HEAD else "not a .mar (which is a zip file)"
-                raise UserError(f"{path}: {kind}: {error or type(error).__name__}", hint=HINT) from None
+                raise UserError(f"{path}: {kind}: {str(error) or type(error).__name__}", hint=HINT) from None
     except PermissionError as error:
         raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from None
 

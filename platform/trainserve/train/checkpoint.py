@@ -199,7 +199,7 @@ def load(folder: Path) -> Checkpoint:
         wanted, version = meta.pop("sha256"), meta.pop("format")
         size = meta.pop("bytes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TornCheckpoint(f"meta.json cannot be read: {error or type(error).__name__}") from error
+        raise TornCheckpoint(f"meta.json cannot be read: {str(error) or type(error).__name__}") from error
     if version != FORMAT:
         raise TornCheckpoint(f"format {version}, this version reads {FORMAT}")
     state = folder / "state.pt"

@@ -11,8 +11,6 @@ import secrets
 import signal
 import ssl
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -95,6 +93,16 @@ class ControlPlane:
     def stop_api_server(self) -> None:
         """Kill it: connections break, and new ones are refused."""
         self._parts.pop("kube-apiserver").stop()
+
+    def restart_controllers(self) -> None:
+        """Kill and start controller manager and scheduler: after an outage theirs are the longest pauses of all."""
+        for part, flags in (
+            ("kube-controller-manager", self._controller_manager()),
+            ("kube-scheduler", self._scheduler()),
+        ):
+            self._parts.pop(part).stop()
+            self._launch(part, flags)
+        self._await("the scheduler", lambda: _ok(f"https://{LOOPBACK}:{self._port('kube-scheduler')}/readyz"))
 
     def pause_api_server(self) -> None:
         """SIGSTOP: it accepts connections and answers nothing."""
@@ -256,30 +264,3 @@ def _ok(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def main() -> None:
-    """Run one until Ctrl-C, for trying things by hand."""
-    from support.kubectl import Kubectl
-    from support.kwok import Kwok, add_nodes
-
-    with tempfile.TemporaryDirectory(prefix="test-cluster-") as folder:
-        control_plane = ControlPlane(Path(folder))
-        control_plane.start()
-        kwok = Kwok(control_plane.kubeconfig_of(KWOK), Path(folder))
-        try:
-            kwok.start()
-            add_nodes(Kubectl(control_plane.kubeconfig), 3, {"cpu": "8", "memory": "32Gi"}, prefix="simulated")
-            print(f"export KUBECONFIG={control_plane.kubeconfig}", flush=True)
-            print(f"kubectl: {clusterbinaries.folder() / 'kubectl'}; Ctrl-C ends the cluster", file=sys.stderr)
-            signal.pause()
-        except KeyboardInterrupt:
-            return
-        finally:
-            kwok.stop()
-            control_plane.stop()
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    main()

@@ -208,7 +208,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: int) -> Manifest:
-    """What `platform train` would create, for nodes of the test's own; one core a pod."""
+    """What `platform train` would create, spread over the nodes of the test's own; one core a pod."""
     train = {
         "nodes": nodes,
         "epochs": epochs,
@@ -233,6 +233,15 @@ def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: in
         template = replica["template"]
         template["spec"] = on_own_nodes(template["spec"], namespace)
         template["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+        template["spec"]["topologySpreadConstraints"] = [
+            {
+                "topologyKey": names.LABEL_HOSTNAME,
+                "maxSkew": 1,
+                "whenUnsatisfiable": "DoNotSchedule",
+                "nodeTaintsPolicy": "Honor",
+                "labelSelector": {"matchLabels": {names.LABEL_JOB_NAME: "digits"}},
+            }
+        ]
     return job
 
 
@@ -254,7 +263,7 @@ async def test_a_gang_trains_over_two_nodes_loses_a_rank_and_a_node_and_succeeds
     first.wait_ready()
     second.wait_ready()
     output = tmp_path / "output"
-    kubectl.apply(training(team.namespace, digits, output, nodes=3, epochs=5))
+    kubectl.apply(training(team.namespace, digits, output, nodes=3, epochs=8))
     pods = await team.until_pods(3, name="digits", timeout_s=60)
     assert {each["spec"]["nodeName"] for each in pods} == {first.name, second.name}
 

@@ -19,6 +19,7 @@ from trainserve.kube.informer import Backoff
 from trainserve.kube.names import LEASE, NODE, POD, Kind
 from trainserve.local import nodedevices, nodeobject, nodeprocess, nodestatus, podspec
 from trainserve.local.nodedevices import Devices
+from trainserve.local.nodefolders import KEPT_S, folder_name, outdated
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
 from trainserve.local.nodeprogress import ProgressWriter
@@ -27,8 +28,8 @@ from trainserve.local.server import MemoryCluster
 from trainserve.machine import locks
 from trainserve.machine.ports import answers, loopback_of
 
-HERE = Machine("linux", "x86_64", "boot-1", "6.1", "1.0")
-ELSEWHERE = Machine("linux", "aarch64", "boot-2", "6.1", "1.0")
+HERE = Machine("linux", "x86_64", "boot-1", "6.1", "Debian", "1.0")
+ELSEWHERE = Machine("linux", "aarch64", "boot-2", "6.1", "Debian", "1.0")
 SHAPE = NodeShape("n", {"cpu": "4", "memory": "8Gi", "pods": "110"})
 NOW = 1_800_000_000.0
 AT_ONCE = Backoff(first_s=0.0, limit_s=0.0)
@@ -394,6 +395,25 @@ def test_progress_is_written_at_the_pod_when_there_is_something_new() -> None:
         assert "annotations" not in (await cluster.get(POD, "ns", "worker"))["metadata"]
 
     asyncio.run(main())
+
+
+# What is left of them.
+
+
+def test_folders_of_pods_that_are_gone_for_a_week_go(tmp_path: Path) -> None:
+    def folder(uid: str, age_s: float) -> Path:
+        path = tmp_path / folder_name({"metadata": {"namespace": "ns", "name": "p", "uid": uid}})
+        path.mkdir()
+        (path / "main.log").touch()
+        os.utime(path / "main.log", (NOW - age_s, NOW - age_s))
+        os.utime(path, (NOW - KEPT_S - 2, NOW - KEPT_S - 2))
+        return path
+
+    old = folder("old", KEPT_S + 1)
+    folder("there", KEPT_S + 1)
+    folder("written-to", KEPT_S - 1)
+    (tmp_path / "file").touch()
+    assert outdated(tmp_path, {"there"}, NOW) == [old]
 
 
 # Which GPUs they get.

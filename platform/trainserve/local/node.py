@@ -1,7 +1,7 @@
 """A machine as a node of a real cluster: its scheduler binds pods to it, which run here as processes.
 
-A pod has no network of its own. The pods of a gang meet at a loopback address that follows from job and generation, so
-nothing has to be looked up and no two gangs share a port; nothing listens beyond loopback.
+Its parts: the node's own object (nodeheart), status (nodestatus), addresses (nodenetwork), GPUs (nodedevices), progress
+(nodeprogress) and folders (nodefolders) of its pods. Nothing listens beyond loopback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from trainserve.kube.informer import Informer
 from trainserve.kube.names import POD
 from trainserve.local import nodeprogress, nodestatus, podspec, process
 from trainserve.local.nodedevices import Devices
+from trainserve.local.nodefolders import folder_name, keep_tidy
 from trainserve.local.nodeheart import NodeHeart
+from trainserve.local.nodenetwork import Network
 from trainserve.local.nodeobject import Machine, NodeShape
 from trainserve.local.nodepods import NodePods, is_over
 from trainserve.local.nodeprogress import ProgressWriter
@@ -90,7 +92,7 @@ class Node:
         self._there: set[str] = set()  # uids of all pods that are bound here
         self._done: set[str] = set()  # of those, what is over, lost or refused: told once
         self._background: set[asyncio.Task[None]] = set()
-        self._boots: dict[str, str] = {}  # boot ids of other nodes, by name
+        self._network = Network(cluster, self._name, settings.machine.boot)
         self._devices = Devices(settings.gpus)
         self._stopping = asyncio.Event()
 
@@ -110,9 +112,11 @@ class Node:
         await self._heart.register()
         log.info("node %s is Ready", self._name)
         parts = [asyncio.create_task(informer.run(), name=str(informer)) for informer in await self._informers()]
-        progress = ProgressWriter(self._cluster, self._pods.manifests, self._host)
+        progress = ProgressWriter(self._cluster, self._pods.manifests, self._network.host)
         parts += [asyncio.create_task(self._heart.beat(), name="heart")]
         parts += [asyncio.create_task(progress.run(), name="progress")]
+        tidying = keep_tidy(self._settings.pods, lambda: self._there, self._clock)
+        parts += [asyncio.create_task(tidying, name="folders")]
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             done, _ = await asyncio.wait((*parts, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -221,7 +225,7 @@ class Node:
         try:
             await asyncio.wait_for(self._heart.stopped(), LAST_WORDS_S)
         except (ApiError, OSError, TimeoutError) as error:
-            log.warning("node %s cannot be told not to be Ready: %s", self._name, error or type(error).__name__)
+            log.warning("node %s cannot be told not to be Ready: %s", self._name, str(error) or type(error).__name__)
         self._pods.stop_all(names.POD_TERMINATED, MESSAGE_STOPPED, self._settings.stop_grace_s)
         try:
             await asyncio.wait_for(self._pods.ended(), self._settings.stop_grace_s + LAST_WORDS_S)
@@ -244,58 +248,13 @@ class Node:
     # The setting of its pods.
 
     def folder(self, pod: Manifest) -> Path:
-        meta = pod["metadata"]
-        return self._settings.pods / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+        return self._settings.pods / folder_name(pod)
 
     async def address(self, pod: Manifest) -> podspec.Address:
-        """The gang's own loopback address; ports stay as they are given."""
-        host = self._host(pod)
-        if host is None:
-            return podspec.Address(port=None)
-        await self._check_one_machine(pod)
-        return podspec.address(
-            pod["metadata"]["labels"][names.LABEL_JOB_NAME], pod["metadata"]["namespace"], None, host
-        )
-
-    def _host(self, pod: Manifest) -> str | None:
-        """The gang's own loopback address; None of a pod that is of no job."""
-        meta = pod["metadata"]
-        labels = meta.get("labels") or {}
-        job = labels.get(names.LABEL_JOB_NAME)
-        if job is None:
-            return None
-        owner = next((each["uid"] for each in meta.get("ownerReferences") or [] if each.get("controller")), job)
-        return loopback_of(f"{meta['namespace']} {owner} {labels.get(names.LABEL_GENERATION, '0')}")
-
-    async def _check_one_machine(self, pod: Manifest) -> None:
-        """Raises CannotRun where the gang is on another machine too: it would wait there for half an hour.
-
-        Of two pods that are apart the one that starts later sees where the other is.
-        """
-        meta = pod["metadata"]
-        gang = {
-            name: meta["labels"][name]
-            for name in (names.LABEL_JOB_NAME, names.LABEL_GENERATION)
-            if name in meta["labels"]
-        }
-        try:
-            for other in (await self._cluster.list(POD, meta["namespace"], labels=gang)).items:
-                node = other["spec"].get("nodeName", self._name)
-                if node == self._name or is_over(other) or "deletionTimestamp" in other["metadata"]:
-                    continue
-                if node not in self._boots:
-                    found = await self._cluster.get(names.NODE, None, node)
-                    self._boots[node] = found.get("status", {}).get("nodeInfo", {}).get("bootID", "")
-                if self._boots[node] != self._settings.machine.boot:
-                    raise podspec.CannotRun(
-                        f"{other['metadata']['name']} of the same job is on node {node}, which is another machine, and "
-                        f"pods on {self._name} meet on loopback only; keep the job on one machine with a nodeSelector"
-                    )
-        except (ApiError, OSError) as error:
-            log.warning("pod %s: where the others of its job are cannot be seen: %s", meta["name"], error)
+        return await self._network.address(pod)
 
     def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:
-        host = self._host(pod)
+        host = self._network.host(pod)
         progress = None if host is None else nodeprogress.address(container, host)
         told = {names.ENV_PROGRESS_ADDRESS: progress} if progress else {}
         return {**self._devices.environment(pod, container), **told}

@@ -28,6 +28,7 @@ class Machine:
     architecture: str  # platform.machine()
     boot: str
     kernel: str
+    release: str  # of the system, in words
     version: str  # of this package
 
 
@@ -91,7 +92,7 @@ def status(shape: NodeShape, machine: Machine, old: Manifest, now: float, *, rea
             "operatingSystem": _OS.get(machine.system, machine.system),
             "bootID": machine.boot,
             "kernelVersion": machine.kernel,
-            "osImage": "",
+            "osImage": machine.release,
             "machineID": "",
             "systemUUID": "",
             "containerRuntimeVersion": f"{CONTAINER_RUNTIME}://{machine.version}",

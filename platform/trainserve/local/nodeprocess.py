@@ -111,7 +111,7 @@ def run(
             "pods would run as root on this machine, without any isolation",
             hint="run it as a user of its own, or say --allow-root",
         )
-    machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), __version__)
+    machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), _system(), __version__)
     count = int(quantity.parse(node.resources.get(names.RESOURCE_GPU, 0)))
     gpus = nodedevices.visible(count, os.environ.get(names.ENV_CUDA_DEVICES))
     settings = NodeSettings(node, machine, root.absolute(), tuple(gpus), namespaces, stop_grace_s)
@@ -134,6 +134,14 @@ def run(
         return asyncio.run(_run(settings, kubeconfig, context))
     finally:
         os.close(lock)
+
+
+def _system() -> str:
+    """What the system calls itself."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return platform.platform()
 
 
 async def _run(settings: NodeSettings, kubeconfig: str | None, context: str | None) -> int:

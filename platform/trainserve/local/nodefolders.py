@@ -1,0 +1,44 @@
+"""The folders of a node's pods: logs outlive their pods, for a week."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from trainserve.kube.cluster import Manifest
+from trainserve.machine.files import remove_folder
+
+log = logging.getLogger(__name__)
+
+KEPT_S = 7 * 24 * 3600.0
+EVERY_S = 3600.0
+
+
+def folder_name(pod: Manifest) -> str:
+    """`<namespace>_<name>_<uid>`, as a kubelet calls it."""
+    meta = pod["metadata"]
+    return f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+
+
+def outdated(pods: Path, there: Collection[str], now: float) -> list[Path]:
+    """Folders of pods that are not `there` (uids) any more and in which nothing was written for a week."""
+    gone = [path for path in pods.iterdir() if path.is_dir() and path.name.rpartition("_")[2] not in there]
+    return sorted(path for path in gone if now - _last_written(path) > KEPT_S)
+
+
+async def keep_tidy(pods: Path, there: Callable[[], Collection[str]], clock: Callable[[], float]) -> None:
+    """Remove what is outdated, once an hour, until cancelled."""
+    while True:
+        await asyncio.sleep(EVERY_S)
+        for path in outdated(pods, there(), clock()):
+            log.info("removed the logs of a pod that is gone for a week: %s", path.name)
+            try:
+                await asyncio.to_thread(remove_folder, path)
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", path, error)
+
+
+def _last_written(folder: Path) -> float:
+    return max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))

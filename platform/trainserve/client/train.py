@@ -13,11 +13,12 @@ from typing import Any
 from trainserve.client import weights
 from trainserve.client.follow import Outcome, follow, outcome, stopped
 from trainserve.client.listener import Listener
-from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, not_installed
+from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, SpecError, UserError, not_installed
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest
+from trainserve.kube.cluster import ApiError, Manifest
 from trainserve.kube.job import training_job
-from trainserve.local import records, rundir, start
+from trainserve.local import admission, records, rundir, start
+from trainserve.local.resources import RESOURCES
 from trainserve.local.rundir import RunDir
 from trainserve.machine import cgroup
 from trainserve.machine.home import home
@@ -46,7 +47,7 @@ def plan(
 ) -> Plan:
     """What spec (a file, or a Classifier), `sets` and `flags` mean together, as `spec.load.load` says.
 
-    Raises SpecError that lists every mistake.
+    Raises SpecError that lists every mistake, also those that only the API server would find.
     """
     generated: list[str] = []
 
@@ -55,7 +56,17 @@ def plan(
         return generated[-1]
 
     source = Source("spec", document(spec)) if isinstance(spec, Classifier) else spec
-    return Plan(weights.settled(load(source, sets, flags, name_for=name_for)), bool(generated))
+    found = Plan(weights.settled(load(source, sets, flags, name_for=name_for)), bool(generated))
+    _must_be_accepted(found.manifests()[1])
+    return found
+
+
+def _must_be_accepted(job: Manifest) -> None:
+    """Raises SpecError where the API server, to which it is sent later, refuses the job."""
+    try:
+        admission.created(RESOURCES[names.PYTORCHJOB], names.LOCAL_NAMESPACE, job, uid="", created_at="")
+    except ApiError as error:
+        raise SpecError(error.message, hint="platform explain lists the fields of a spec; --set sets any") from None
 
 
 def train(plan: Plan, listener: Listener, *, detach: bool) -> Outcome:
@@ -81,7 +92,7 @@ def resumable(name: str) -> RunDir:
             raise
         return run  # its start sets a damaged snapshot aside, and its checkpoints are what counts
     if run.alive():
-        raise UserError(f"run {run.name!r} is going on: {state}", hint=f"platform status {run.name}")
+        raise UserError(f"run {run.name!r} is going on", hint=f"platform status {run.name}")
     if state == names.SUCCEEDED:
         raise UserError(
             f"run {run.name!r} has succeeded; there is nothing to resume",

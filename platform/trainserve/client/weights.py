@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from trainserve.client.models import bundle_of
 from trainserve.errors import UserError, nearest
 from trainserve.local.rundir import SCHEME
+from trainserve.machine.home import expanded
 from trainserve.spec.classifier import Classifier
 from trainserve.train import weightfiles
 
@@ -28,7 +27,7 @@ def settled(classifier: Classifier) -> Classifier:
 def _settled(word: str) -> str:
     if word == weightfiles.IMAGENET:
         return word
-    path = Path(word).expanduser()
+    path = expanded(word)
     is_path = weightfiles.looks_like_a_path(word) or path.is_file() or (path / weightfiles.BUNDLE_JSON).is_file()
     if is_path and not word.startswith(SCHEME):
         return str(path.absolute())

@@ -14,7 +14,7 @@ from trainserve.kube import names
 from trainserve.local import control, process
 from trainserve.local.rundir import RunDir
 from trainserve.machine.files import write_json
-from trainserve.machine.processes import state_of
+from trainserve.machine.processes import Identity, boot_id, start_of, state_of
 
 POLL_S = 0.05
 ANSWER_S = 6.0  # a supervisor answers within milliseconds, on a busy machine within a second or two
@@ -76,6 +76,8 @@ def kill(run: RunDir, why: str) -> None:
     hold the lock without being the supervisor that the run's folder names.
     """
     supervisor = run.supervisor_process()
+    if supervisor is None or not supervisor.is_running():
+        supervisor = _found(run) or supervisor
     if supervisor is not None and supervisor.kill():
         with contextlib.suppress(OSError):  # the words are lost on a full disk, nothing else
             ended = {"code": EXIT_ENVIRONMENT, "message": why}
@@ -90,6 +92,15 @@ def kill(run: RunDir, why: str) -> None:
             + (f" (its supervisor was process {supervisor.pid})" if supervisor else ""),
             hint=f"fuser {run.lock_path} names the process",
         )
+
+
+def _found(run: RunDir) -> Identity | None:
+    """The supervisor of a run whose record of it was damaged: by its command, which names the run's folder."""
+    for pid in process.supervisors(run.path):
+        started = start_of(pid)
+        if started is not None:
+            return Identity(pid, started, boot_id())
+    return None
 
 
 def sweep(run: RunDir) -> int:

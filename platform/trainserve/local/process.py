@@ -12,6 +12,7 @@ from trainserve.kube.names import ENV_POD_DIR
 
 PROC = Path("/proc")
 POLL_S = 0.02
+SUPERVISOR = "trainserve.local.supervisor"  # started with `python -m`, then the run's folder
 
 
 def marked(folder: Path) -> list[int]:
@@ -33,6 +34,21 @@ def marked(folder: Path) -> list[int]:
             continue  # ended meanwhile, or another user's
         if any(item == exact or item.startswith(exact + b"/") for item in environ.split(b"\0")):
             found.append(int(entry.name))
+    return found
+
+
+def supervisors(folder: Path) -> list[int]:
+    """Processes that supervise the run in `folder`, by their command. Linux only, as `marked`."""
+    found: list[int] = []
+    if sys.platform != "linux":
+        return found
+    words = b"".join(b"\0" + os.fsencode(word) for word in ("-m", SUPERVISOR, folder)) + b"\0"
+    for entry in os.scandir(PROC):
+        try:
+            if entry.name.isdigit() and words in Path(entry.path, "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue  # ended meanwhile
     return found
 
 

@@ -10,6 +10,7 @@ import time
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.local import control
+from trainserve.local.process import SUPERVISOR
 from trainserve.local.rundir import RunDir
 
 READY_S = 60.0  # a laptop waking up with a cold disk; usually well below one second
@@ -55,7 +56,7 @@ def start(run: RunDir, *, resume: bool = False, detach: bool = False) -> int:
 
 
 def _spawn(run: RunDir, lock: int, *, resume: bool, detach: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "trainserve.local.supervisor", str(run.path), "--lock-fd", str(lock)]
+    command = [sys.executable, "-m", SUPERVISOR, str(run.path), "--lock-fd", str(lock)]
     fds = [lock]
     if resume:
         command.append("--resume")

@@ -112,10 +112,11 @@ def _parse(lines: Iterable[bytes]) -> Iterator[Event]:
             event: Any = json.loads(line, parse_constant=_refuse)
         except (ValueError, RecursionError):
             continue  # torn by a crash in mid-write; the writer began a new line after it
-        if isinstance(event, dict) and "kind" in event and "time" in event:
-            known = {field: value for field, value in event.items() if value is not None}
-            if all(_as_typed(field, value) for field, value in known.items()):
-                yield known  # type: ignore[misc]
+        if not isinstance(event, dict):
+            continue
+        known = {field: value for field, value in event.items() if value is not None}
+        if "kind" in known and "time" in known and all(_as_typed(field, value) for field, value in known.items()):
+            yield known  # type: ignore[misc]
 
 
 def _as_typed(field: str, value: Any) -> bool:

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from trainserve import errors
 from trainserve.errors import SpecError
+from trainserve.machine.home import expanded
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.source import FieldPath, Source, read_file, scalar
@@ -256,4 +257,4 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
         if not isinstance(path, str) or not path or "://" in path:
             continue
         if field == data or "/" in path or path.endswith((".safetensors", ".pth", ".pt")):
-            _put(values, field, str((folder / Path(path).expanduser()).absolute()), "")
+            _put(values, field, str((folder / expanded(path)).absolute()), "")

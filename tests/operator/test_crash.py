@@ -1,4 +1,6 @@
-"""The controller dies before or after any one of its writes; a new one, knowing nothing, comes to the same end."""
+"""The controller dies before or after any one of its writes, or any one of its calls is refused or its answer lost: a
+new one, knowing nothing, or the same one, trying again, comes to the same end.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from support.faults import Fault, Faulty
 from support.kubelet import report
 from support.scenario import Crash, Crashing, Scenario, pytorchjob
 from trainserve.kube import names
+from trainserve.kube.cluster import ApiError
 
 Script = Callable[[Scenario], None]
 
@@ -120,6 +124,36 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(case: str, after: bool)
     for died_at in range(writes):
         outcome, _ = _play(how, script, died_at, after=after)
         assert outcome == expected, f"the controller died at write {died_at}"
+
+
+class Trying(Scenario):
+    """As the controller's workers do: a pass that fails is tried again."""
+
+    def sync(self) -> float | None:
+        try:
+            return super().sync()
+        except (ApiError, OSError):
+            return 0.0
+
+
+def _play_with(fault: Fault, n: int) -> tuple[Any, int]:
+    how, script = SCRIPTS["restart"]
+    with Trying(pytorchjob(**how)) as scenario:
+        faulty = Faulty(scenario.cluster)
+        faulty.fail(n, fault)
+        scenario.controller_restarts(faulty)  # type: ignore[arg-type]
+        script(scenario)
+        scenario.settle()
+        return _outcome(scenario), faulty.calls
+
+
+@pytest.mark.parametrize("fault", ["too many requests", "lost answer"])
+def test_a_call_that_fails_at_any_time_changes_nothing_in_the_end(fault: Fault) -> None:
+    expected, calls = _play_with(fault, 10_000)
+    assert calls > 20
+    for n in range(1, calls + 1):
+        outcome, _ = _play_with(fault, n)
+        assert outcome == expected, f"call {n} failed"
 
 
 def test_the_crashing_cluster_does_crash() -> None:

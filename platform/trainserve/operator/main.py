@@ -12,6 +12,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
 from trainserve.kube.informer import Informer, by_owner_uid
 from trainserve.log import about
+from trainserve.operator.fence import LeaseLost
 from trainserve.operator.progress import Ask, ProgressPoller
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S
 from trainserve.operator.queue import WorkQueue
@@ -206,8 +207,8 @@ class Controller:
         """One pass, and when the next is due. Returns how it ended, for `Telemetry.pass_ended`."""
         try:
             again_s = await self._syncer.sync(key)
-        except (Conflict, NotFound) as error:
-            log.debug("%s/%s changed meanwhile: %s", *key, error)
+        except (Conflict, NotFound, LeaseLost) as error:
+            log.debug("%s/%s: somebody else was quicker: %s", *key, error)
             self.queue.add_failed(key)
             return "conflict"
         except (ApiError, OSError) as error:

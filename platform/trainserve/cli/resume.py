@@ -13,7 +13,7 @@ from trainserve.cli.progress import Display
 from trainserve.cli.signals import end_as_ctrl_c
 from trainserve.client.client import Client
 from trainserve.client.follow import Outcome
-from trainserve.client.train import resumable
+from trainserve.client.train import going_on, resumable
 
 
 @click.command("resume", short_help="Go on with a run that was stopped, from its checkpoint.")
@@ -33,7 +33,7 @@ def resume_run(name: str, *, detach: bool, dry_run: bool, fmt: str) -> int:
     """`platform resume` and `platform train --resume`."""
     if dry_run:
         run = resumable(name)
-        job = run.job() or run.read_job()
+        job = going_on(run)
         emit(fmt, job, table=lambda: to_yaml(job).rstrip(), names=[run.name])
         return 0
     return begin(lambda client: client.resume(name, detach=detach, must_succeed=False), detach=detach, fmt=fmt)

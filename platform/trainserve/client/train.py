@@ -86,7 +86,7 @@ def resumable(name: str) -> RunDir:
     try:
         state = run.state()
         if run.job() is None:  # what the run goes on by is its job.json then
-            run.read_job()
+            run.own_job()
     except records.Damaged:
         if run.alive() or not records.can_begin(run.path):
             raise
@@ -122,17 +122,32 @@ def go(run: RunDir, listener: Listener, *, detach: bool, resume: bool = False) -
     return outcome(run, code=EXIT_OK) if detach else follow(run, listener, offset=offset)
 
 
-def _mend_job(run: RunDir, listener: Listener) -> None:
-    """Make a damaged or missing job.json anew of the spec beside it, which it was made of."""
+def going_on(run: RunDir) -> Manifest:
+    """The job of a run that `resumable` gave, as it would go on."""
     try:
-        run.read_job()
+        return run.job() or run.own_job()
+    except records.Damaged:
+        return _made_anew(run)
+
+
+def _mend_job(run: RunDir, listener: Listener) -> None:
+    """Make a job.json that is damaged, missing or another run's anew of the spec beside it, which it was made of."""
+    try:
+        run.own_job()
     except records.Damaged as damaged:
         if run.alive() or not records.can_begin(run.path):
             return  # it may not be needed; where it is, the start says what is wrong
+        job = _made_anew(run)
         if os.path.lexists(run.job_path):
             records.set_aside(run.job_path)
-        run.write_job(_job(load(run.spec_path), run.path))
+        run.write_job(job)
         listener.notice(f"{damaged.message}: it is made anew from {run.spec_path}")
+
+
+def _made_anew(run: RunDir) -> Manifest:
+    classifier = load(run.spec_path)
+    metadata = classifier.metadata.model_copy(update={"name": run.name})
+    return _job(classifier.model_copy(update={"metadata": metadata}), run.path)
 
 
 def document(classifier: Classifier) -> Manifest:

@@ -92,7 +92,8 @@ def way_on(folder: Path) -> str:
 
 def can_begin(folder: Path) -> bool:
     """Whether a run can go on without a snapshot: by its job.json, or by its classifier.yaml, which that is made of."""
-    if isinstance(_job(folder / JOB), dict):
+    job = _job(folder / JOB)
+    if isinstance(job, dict) and job["metadata"]["name"] == folder.name:
         return True
     from trainserve.spec.load import load  # pydantic takes its time
 

@@ -98,6 +98,13 @@ class RunDir:
         """The PyTorchJob as it was asked for. Raises Damaged, also where there is none."""
         return records.read_job(self.job_path)
 
+    def own_job(self) -> Manifest:
+        """`read_job`, which a run goes on by. Raises Damaged also for that of another run: the folder was renamed."""
+        job = self.read_job()
+        if job["metadata"]["name"] != self.name:
+            raise Damaged(self.job_path, f"it is the job of run {job['metadata']['name']!r}")
+        return job
+
     def known_job(self) -> Manifest:
         """The PyTorchJob as it is now, else as it was asked for; {} where only the run's output is left."""
         job = self.job()
@@ -199,8 +206,9 @@ class RunDir:
 
         try:
             if self.objects_path.exists():
-                self.objects(names.PYTORCHJOB)
                 MemoryCluster.restore(json.loads(self.objects_path.read_bytes()))
+                if self.objects(names.PYTORCHJOB) and self.job() is None:
+                    raise LookupError(f"no job {self.name}")  # the folder was renamed
         except (Damaged, ValueError, LookupError, TypeError, AttributeError):
             records.set_aside(self.objects_path)
             return True

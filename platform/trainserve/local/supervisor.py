@@ -119,7 +119,7 @@ class Supervisor:
             await self._patch({"metadata": {"annotations": annotations}, "spec": {"runPolicy": {"suspend": False}}})
 
     async def _create_job(self, *, generation: int) -> None:
-        job = self.run_dir.read_job()
+        job = self.run_dir.own_job()
         policy = job["spec"].get("runPolicy", {})
         if policy.pop("ttlSecondsAfterFinished", None) is not None:
             log.warning(

@@ -29,6 +29,7 @@ from trainserve.operator.settings import Address, Settings
         (["--metrics-address", "8080"], "--metrics-address '8080': expected HOST:PORT"),
         (["--kubeconfig", "no-such"], "--kubeconfig no-such: no such file"),
         (["--log-format", "xml"], "--log-format"),
+        (["--gang", "kube"], "--gang"),
         (["--qps", "5"], "no such option --qps"),
     ],
 )
@@ -79,6 +80,8 @@ def test_flags_and_environment_say_the_same(monkeypatch: pytest.MonkeyPatch, tmp
         "--leader-elect-renew-deadline": "20s",
         "--leader-elect-retry-period": "5s",
         "--metrics-address": "0.0.0.0:9090",
+        "--progress": "proxy",
+        "--gang": "volcano",
     }
     wanted = Settings(
         kubeconfig=str(kubeconfig),
@@ -89,6 +92,8 @@ def test_flags_and_environment_say_the_same(monkeypatch: pytest.MonkeyPatch, tmp
         lease=Timing(30, 20, 5),
         lease_namespace="system",
         metrics=Address("0.0.0.0", 9090),
+        progress="proxy",
+        gang="volcano",
     )
     words = [word for flag, value in values.items() for word in (flag, value)]
     env = {f"PLATFORM_OPERATOR_{flag[2:].replace('-', '_').upper()}": value for flag, value in values.items()}

@@ -79,6 +79,7 @@ class Draft:
     def count(self, replica_statuses: Manifest) -> None:
         self.status["replicaStatuses"] = replica_statuses
         self.status["nodes"] = columns.nodes(self.job, replica_statuses)
+        self.status.setdefault("restarts", 0)  # a column of kubectl's would be empty
 
     def succeed(self, pods: Iterable[Pod]) -> None:
         self.count(counting.final_statuses(self.job, pods, succeeded=True))

@@ -42,6 +42,41 @@ async def test_labels_must_all_match(cluster: Cluster, namespace: str) -> None:
     assert [names_of(items) for items in selected] == [["a", "b"], ["b"]]
 
 
+async def test_fields_must_all_match(cluster: Cluster, namespace: str) -> None:
+    for name in ("a", "b"):
+        manifest = pod(name)
+        manifest["spec"] = {**manifest["spec"], "nodeName": f"{namespace}-{name}"}
+        await cluster.create(POD, namespace, manifest)
+    await cluster.create(POD, namespace, pod("c"))
+
+    async def found(**fields: str) -> list[str]:
+        selected = {path.replace("_", "."): value for path, value in fields.items()}
+        return names_of((await cluster.list(POD, namespace, fields=selected)).items)
+
+    assert await found(spec_nodeName=f"{namespace}-b") == ["b"]
+    assert await found(spec_nodeName="") == ["c"]
+    assert await found(metadata_name="a", spec_nodeName=f"{namespace}-a") == ["a"]
+    assert await found(metadata_name="a", spec_nodeName=f"{namespace}-b") == []
+    assert await found(status_phase="Pending") == ["a", "b", "c"]
+
+
+async def test_a_field_that_nothing_is_selected_by_is_a_bad_request(cluster: Cluster, namespace: str) -> None:
+    with pytest.raises(BadRequest, match=r"spec\.priority"):
+        await cluster.list(POD, namespace, fields={"spec.priority": "0"})
+    with pytest.raises(BadRequest, match=r"spec\.nodeName"):
+        await cluster.list(SERVICE, namespace, fields={"spec.nodeName": "n"})
+
+
+async def test_a_watch_by_fields_sees_what_begins_and_stops_to_match(cluster: Cluster, namespace: str) -> None:
+    version = (await cluster.list(POD, namespace)).resource_version
+    for name in ("a", "b"):
+        await cluster.create(POD, namespace, pod(name))
+    await cluster.patch(POD, namespace, "a", {"status": {"phase": "Running"}}, subresource="status")
+    await cluster.patch(POD, namespace, "a", {"status": {"phase": "Succeeded"}}, subresource="status")
+    found = await changes(cluster, POD, namespace, version, 2, fields={"status.phase": "Running"})
+    assert [(change.type, change.object["metadata"]["name"]) for change in found] == [("ADDED", "a"), ("DELETED", "a")]
+
+
 async def test_pages_hold_every_object_once(cluster: Cluster, namespace: str) -> None:
     for index in range(5):
         await cluster.create(POD, namespace, pod(f"a{index}"))

@@ -90,11 +90,12 @@ async def changes(
     count: int,
     *,
     labels: dict[str, str] | None = None,
+    fields: dict[str, str] | None = None,
     within_s: float = 10.0,
 ) -> list[WatchEvent]:
     """The next `count` changes after `version`; bookmarks and announcements of a removal are left out."""
     seen: list[WatchEvent] = []
-    watch = cluster.watch(kind, namespace, labels=labels, resource_version=version, timeout_s=within_s)
+    watch = cluster.watch(kind, namespace, labels=labels, fields=fields, resource_version=version, timeout_s=within_s)
     async with asyncio.timeout(within_s), contextlib.aclosing(watch):  # type: ignore[type-var]
         async for change in watch:
             if change.type != "BOOKMARK" and not _is_announcement(change):

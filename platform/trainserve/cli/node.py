@@ -15,7 +15,7 @@ def node_command() -> None:
     """Make this machine a node of a cluster: pods run as processes."""
 
 
-@node_command.command("run")
+@node_command.command("run", short_help="Register this machine, and run the pods that are bound to it.")
 @click.option(
     "--kubeconfig", metavar="FILE", help="Kubeconfig. Default: $KUBECONFIG, the pod's account, ~/.kube/config."
 )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Cluster, Manifest
+from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest
 from trainserve.kube.names import POD
 from trainserve.operator.progress import ANSWER_S, ask_at_address, read_progress
 
@@ -38,6 +38,7 @@ class ProgressWriter:
         self._host = host
         self._every_s = every_s
         self._written: dict[str, str] = {}  # by uid
+        self._refused = False
 
     async def run(self) -> None:
         while True:
@@ -60,6 +61,10 @@ class ProgressWriter:
                 return
             patch = {"metadata": {"uid": meta["uid"], "annotations": {names.ANNOTATION_PROGRESS: progress}}}
             await self._cluster.patch(POD, meta["namespace"], meta["name"], patch)
+        except Forbidden as error:
+            if not self._refused:
+                log.warning("progress of pods cannot be told: %s", error.message)
+            self._refused = True
         except (OSError, ApiError, ValueError) as error:  # a timeout is an OSError; it has not begun, or has ended
             log.debug("pod %s/%s: its progress: %s", meta["namespace"], meta["name"], error)
         else:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.serve import client as rest
 from trainserve.serve.answers import Prediction, check_size, parse_answer, predict_files, refusal
 from trainserve.serve.client import RestClient
 
@@ -25,10 +28,36 @@ def test_an_error_in_a_successful_answer_is_an_error() -> None:
         parse_answer(hidden, label="a.png", model="m")
 
 
-@pytest.mark.parametrize("data", [b"", b"tensor(3)", b"[]", b"{}", b'{"predictions": [{}]}', b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"tensor(3)", b"[]", b"{}", b'{"predictions": [{}]}', b"\xff", b"[" * 100_000])
 def test_an_answer_of_something_else(data: bytes) -> None:
     with pytest.raises(EnvironmentProblem, match="is not one of this platform's"):
         parse_answer(data, label="a.png", model="m")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [("a", -1, 0.5)],
+        [("a", 0, 0.5), ("a", 1, 0.5)],
+        [("a", 0, 0.5), ("b", 0, 0.5)],
+        [("a", 0, 1.5)],
+        [("a", 0, -0.5)],
+        [("a", 0, float("inf"))],
+        [("a", float("inf"), 0.5)],
+    ],
+)
+def test_classes_that_no_model_of_ours_answers(rows: list[tuple[str, float, float]]) -> None:
+    values = [{"class": name, "index": index, "probability": share} for name, index, share in rows]
+    with pytest.raises(EnvironmentProblem, match="is not one of this platform's"):
+        parse_answer(json.dumps({**GOOD, "predictions": values}).encode(), label="a.png", model="m")
+
+
+def test_an_answer_that_is_no_number_is_null_in_json() -> None:
+    """NaN is not JSON: others could not read what `platform predict -o json` prints."""
+    values = [{"class": "a", "index": 0, "probability": float("nan")}]
+    found = parse_answer(json.dumps({**GOOD, "predictions": values}).encode(), label="a.png", model="m")
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["predictions"][0]["probability"] is None
 
 
 @pytest.mark.parametrize(
@@ -40,6 +69,13 @@ def test_an_answer_of_something_else(data: bytes) -> None:
         (503, b'{"message": "Prediction failed"}', EnvironmentProblem, r"status 503\): Prediction failed"),
         (507, b"", EnvironmentProblem, "out of memory or its worker died"),
         (500, b"", EnvironmentProblem, "no reason given"),
+        (
+            500,
+            b"\x1b[31mred\x07\n" + b"x" * 10_000,
+            EnvironmentProblem,
+            r"status 500\):  \[31mred  x{488}$|\[31mred  x+\n",
+        ),
+        (302, b"", EnvironmentProblem, r"it sends elsewhere \(status 302\)"),
     ],
 )
 def test_refusals(code: int, body: bytes, kind: type[Exception], said: str) -> None:
@@ -106,6 +142,26 @@ def test_request_carries_top_as_a_header_and_quotes_the_model() -> None:
     assert client.predict(b"x", model="a/b", version="1.10", top=3) == PREDICTION
     assert str(seen[0].url) == "http://127.0.0.1:1/predictions/a%2Fb/1.10"
     assert seen[0].headers["top"] == "3"
+
+
+class Endless(httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield b" " * 1000
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(10_000, "its answer has more than 9.8 KiB"), (1 << 40, "did not answer within 60 s")]
+)
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, limit: int, said: str) -> None:
+    """By its size, and by the time since it began: a timeout of each read would never come."""
+    clock = itertools.count(0.0, 5.0)
+    monkeypatch.setattr(rest, "LARGEST_ANSWER", limit)
+    monkeypatch.setattr(rest.time, "monotonic", lambda: next(clock))
+    client = RestClient("http://127.0.0.1:1/")
+    client._http = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless())))
+    with pytest.raises(EnvironmentProblem, match=said):
+        client.predict(b"x", model="m")
 
 
 def test_a_pipe_and_a_file_beyond_every_limit_are_refused_without_being_read(tmp_path: Path) -> None:

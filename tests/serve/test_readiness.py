@@ -9,13 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from support import bundles
 from trainserve.errors import EnvironmentProblem
 from trainserve.package.mar import MarInfo, read_mar
 from trainserve.serve import readiness
+from trainserve.serve.client import HttpAnswer
 from trainserve.serve.readiness import await_ready, servable_golden
 
 
@@ -40,9 +40,9 @@ def test_the_first_within_the_model_s_own_limits(mar: MarInfo) -> None:
 
 
 @pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[httpx.Response]]:
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[HttpAnswer]]:
     """What the server answers to a golden picture; its workers are ready."""
-    given: list[httpx.Response] = []
+    given: list[HttpAnswer] = []
     monkeypatch.setattr(readiness, "_workers_ready", lambda *_: True)
     monkeypatch.setattr(readiness.RestClient, "_post", lambda *_: given.pop())
     yield given
@@ -61,7 +61,7 @@ def ready(tmp_path: Path, mar: Any) -> None:
 
 
 def test_a_model_whose_golden_pictures_are_too_large_for_it_is_served_and_told(
-    mar: MarInfo, tmp_path: Path, answers: list[httpx.Response], caplog: pytest.LogCaptureFixture
+    mar: MarInfo, tmp_path: Path, answers: list[HttpAnswer], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         ready(tmp_path, limited(mar, 100))
@@ -70,9 +70,9 @@ def test_a_model_whose_golden_pictures_are_too_large_for_it_is_served_and_told(
 
 
 def test_a_golden_picture_that_is_refused_says_what_to_do(
-    mar: MarInfo, tmp_path: Path, answers: list[httpx.Response]
+    mar: MarInfo, tmp_path: Path, answers: list[HttpAnswer]
 ) -> None:
-    answers.append(httpx.Response(400, json={"code": 400, "message": "corrupt"}))
+    answers.append(HttpAnswer(400, "", b'{"code": 400, "message": "corrupt"}'))
     with pytest.raises(EnvironmentProblem, match=r"model m refuses its own test: golden picture 00\.png: refused") as e:
         ready(tmp_path, mar)
     assert e.value.hint is not None
@@ -80,10 +80,10 @@ def test_a_golden_picture_that_is_refused_says_what_to_do(
 
 
 def test_another_class_than_in_training_is_no_readiness(
-    mar: MarInfo, tmp_path: Path, answers: list[httpx.Response]
+    mar: MarInfo, tmp_path: Path, answers: list[HttpAnswer]
 ) -> None:
     other = next(name for name in mar.description.classes if name != mar.golden[0].class_)
     body = {"model": "m", "version": "1", "predictions": [{"class": other, "index": 0, "probability": 1.0}]}
-    answers.append(httpx.Response(200, content=json.dumps(body)))
+    answers.append(HttpAnswer(200, "", json.dumps(body).encode()))
     with pytest.raises(EnvironmentProblem, match="training said"):
         ready(tmp_path, mar)

@@ -12,6 +12,7 @@ from trainserve.cli.paths import FilePath
 from trainserve.client.client import Client
 from trainserve.errors import EXIT_OK, EXIT_USER
 from trainserve.serve.answers import Answer
+from trainserve.train.folders import as_text
 
 
 @click.command("predict", short_help="Ask a server for the classes of pictures.")
@@ -47,8 +48,8 @@ def _document(answer: Answer) -> dict[str, object]:
 def _table(answers: list[Answer]) -> str:
     rows = [
         {
-            "picture": str(answer.picture) if rank == 0 else "",
-            "class": item.name,
+            "picture": as_text(str(answer.picture)) if rank == 0 else "",
+            "class": as_text(item.name),
             "probability": f"{item.probability:.4f}",
             "model": f"{answer.prediction.model} {answer.prediction.version}" if rank == 0 else "",
         }

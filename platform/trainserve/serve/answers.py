@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from trainserve.errors import EnvironmentProblem, PlatformError, UserError
 from trainserve.machine.usage import MIB
 
+LONGEST_MESSAGE = 500  # letters of a refusal that are shown
+ROUNDING = 1e-3  # of a probability in float32, or in half of that
 MAX_PICTURE_MIB = 1024  # the largest serve.maxUploadMib
 
 
@@ -34,9 +37,14 @@ class Prediction:
     classes: tuple[ClassProbability, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON of the server's answer."""
+        """The JSON of the server's answer; a probability that is no number (NaN) is null, which JSON has."""
         predictions = [
-            {"class": item.name, "index": item.index, "probability": item.probability} for item in self.classes
+            {
+                "class": item.name,
+                "index": item.index,
+                "probability": None if isnan(item.probability) else item.probability,
+            }
+            for item in self.classes
         ]
         return {"model": self.model, "version": self.version, "predictions": predictions}
 
@@ -67,23 +75,38 @@ def parse_answer(data: bytes, *, label: str, model: str) -> Prediction:
             ClassProbability(str(item["class"]), int(item["index"]), float(item["probability"]))
             for item in values["predictions"]
         )
+        _check(classes)
         return Prediction(str(values["model"]), str(values["version"]), classes)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         shown = data[:80].decode("utf-8", "replace")
         raise EnvironmentProblem(
             f"model {model}: its answer is not one of this platform's: {shown!r}", hint="is it another model server?"
         ) from None
 
 
+def _check(classes: tuple[ClassProbability, ...]) -> None:
+    """Raises ValueError for what no handler of ours answers; a probability may be NaN, of a model that has diverged."""
+    indexes, names = {item.index for item in classes}, {item.name for item in classes}
+    if not classes or len(indexes) < len(classes) or len(names) < len(classes) or min(indexes) < 0:
+        raise ValueError("no class, or one twice")
+    if any(not -ROUNDING <= item.probability <= 1 + ROUNDING for item in classes if not isnan(item.probability)):
+        raise ValueError("a probability below 0 or above 1")
+
+
 def refusal(code: int, body: bytes, *, label: str, model: str) -> PlatformError:
     """The error that an HTTP status and its body mean."""
     message = _message(body)
     if code == 404:
-        return UserError(f"no model {model!r} there: {message}")
+        return UserError(f"no model {model!r} there: {message}", hint="say another --model, or URL/predictions/NAME")
     if code == 413:
         return UserError(f"{label}: too large: {message or 'more than the server accepts'}")
     if code in {408, 429}:  # not this picture's fault
         return EnvironmentProblem(f"model {model} could not answer (status {code}): {message}", hint="try again later")
+    if 300 <= code < 400:
+        return EnvironmentProblem(
+            f"model {model}: it sends elsewhere (status {code}), and is not followed",
+            hint="give the address that it leads to; a model server has no redirects",
+        )
     if 400 <= code < 500:
         return UserError(f"{label}: refused: {message or f'status {code}'}")
     reason = "it is out of memory or its worker died" if code == 507 else message or "no reason given"
@@ -91,10 +114,12 @@ def refusal(code: int, body: bytes, *, label: str, model: str) -> PlatformError:
 
 
 def _message(body: bytes) -> str:
+    """What a refusal says, as one line without a terminal's control characters."""
     try:
-        return str(json.loads(body)["message"])
+        text = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return body[:200].decode("utf-8", "replace").strip()
+        text = body.decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_MESSAGE]).strip()
 
 
 def check_size(data: bytes, label: str, max_upload_mib: int | None) -> None:

@@ -53,7 +53,7 @@ def chosen_ports(given: Mapping[str, int | None]) -> Iterator[Ports]:
         flag = FLAGS[name]
         port_number(flag, port)
         if port in chosen.values():
-            raise UserError(f"{flag} {port}: this port is given twice")
+            raise UserError(f"{flag} {port}: this port is given twice", hint=f"choose another, or leave {flag} out")
         problem = bind_problem(port)
         if problem is not None:
             raise in_use(flag, port, problem)

@@ -24,6 +24,23 @@ def test_what_is_no_file_is_never_written_over(tmp_path: Path) -> None:
         check_target(tmp_path / "no" / "new", "a.html", in_folder=True)
 
 
+def test_a_file_in_the_place_of_a_folder_above_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file/a", "file/b/c/a"):
+        with pytest.raises(UserError, match=rf"a: {tmp_path}/file is a file, not a folder\n"):
+            check_target(tmp_path / name, "a.html")
+
+
+def test_what_is_read_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "x.mar").touch()
+    (tmp_path / "link").symlink_to("x.mar")
+    for name in ("x.mar", "link"):
+        with pytest.raises(UserError, match=r"^--save .*: is what is read\nhint: give another file, .*/a\.json"):
+            check_target(tmp_path / name, "a.json", "--save", source=tmp_path / "x.mar")
+    check_target(tmp_path / "new", "a.json", source=tmp_path / "x.mar")
+    check_target(tmp_path / "x.mar", "a.json", source=tmp_path / "digits")
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

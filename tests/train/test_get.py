@@ -57,6 +57,17 @@ def test_another_folder_is_not_touched(tmp_path):
     assert (tmp_path / "mine").read_text() == "x"
 
 
+def test_a_place_that_cannot_be_is_told_before_a_download(tmp_path, tiny):
+    with published.serving(published.TINY["cifar10"]()) as server:
+        tiny("cifar10", server.url)
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"file is a file, not a folder\n"):
+            get("cifar10", tmp_path / "file" / "x")
+        assert server.asked == []
+    with pytest.raises(UserError, match="--from .*: digits needs no files"):
+        get("digits", tmp_path, local=tmp_path)
+
+
 def test_digests_and_classes_are_torchvisions():
     """torchvision has no digest of CIFAR-10's binary version; that one is on the authors' page."""
     from torchvision.datasets import FashionMNIST, Flowers102, Imagenette

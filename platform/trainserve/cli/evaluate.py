@@ -63,7 +63,7 @@ def evaluate_command(
     from trainserve.machine.files import write_json
 
     if save is not None:
-        check_target(save, "result.json", "--save", in_folder=True)
+        check_target(save, "result.json", "--save", in_folder=True, source=Path(model))
     with Display() as display:
         found = evaluate(
             model, data, display, split=split, batch_size=batch_size, device=device, skip_bad=skip_bad,

@@ -15,6 +15,7 @@ from typing import Any
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.machine.files import scratch_folder, sync_folder, write_json
 from trainserve.machine.home import home
+from trainserve.machine.target import check_place
 from trainserve.train import get_files, get_readers
 from trainserve.train.folders import MARKER
 from trainserve.train.get_files import Progress
@@ -59,10 +60,11 @@ def get(
 
     """
     source = source_named(name)
-    if destination.exists():
-        return _existing(source, destination, limit)
     if local is not None and not source.files:
         raise UserError(f"--from {local}: {name} needs no files", hint=f"platform data get {name}")
+    if destination.exists():
+        return _existing(source, destination, limit)
+    check_place(destination)  # before anything is downloaded for it
     try:
         files = (
             get_files.local_files(source, local)
@@ -71,7 +73,8 @@ def get(
         )
         return write(source, get_readers.read(source, files), destination, limit)
     except OSError as error:
-        raise EnvironmentProblem(f"{error.filename or destination}: {error.strerror or error}") from error
+        hint = "choose another place, or free some space there"
+        raise EnvironmentProblem(f"{error.filename or destination}: {error.strerror or error}", hint=hint) from error
 
 
 def write(source: Source, pictures: Iterable[Picture], destination: Path, limit: int | None = None) -> Summary:

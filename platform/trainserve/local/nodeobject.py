@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from trainserve.kube import moments, names
 from trainserve.kube.cluster import Manifest
-from trainserve.machine.ports import LOOPBACK
 
 LEASE_S = 40  # a controller manager takes a node for lost that has renewed its Lease for longer than this
 MESSAGE_READY = "pods run as processes of this machine, without isolation"
@@ -82,10 +81,8 @@ def status(shape: NodeShape, machine: Machine, old: Manifest, now: float, *, rea
     return {
         "capacity": dict(shape.resources),
         "allocatable": dict(shape.resources),
-        "addresses": [
-            {"type": "Hostname", "address": shape.name},
-            {"type": "InternalIP", "address": LOOPBACK},
-        ],
+        # No IP: nothing answers here, and a loopback one would lead the API server to itself.
+        "addresses": [{"type": "Hostname", "address": shape.name}],
         "conditions": [*others, condition],
         "nodeInfo": {
             "architecture": _ARCH.get(machine.architecture.lower(), machine.architecture),

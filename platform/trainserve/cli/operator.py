@@ -15,7 +15,14 @@ from trainserve.cli.paths import FilePath
 from trainserve.errors import UserError
 from trainserve.kube import names
 from trainserve.operator.lease import Timing
-from trainserve.operator.settings import METRICS_ADDRESS, ProgressBy, Settings, parse_address, parse_namespaces
+from trainserve.operator.settings import (
+    METRICS_ADDRESS,
+    GangSetting,
+    ProgressBy,
+    Settings,
+    parse_address,
+    parse_namespaces,
+)
 
 
 @click.group("operator", short_help="Run the controller of PyTorchJobs against a Kubernetes API server.")
@@ -99,6 +106,13 @@ def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callab
     help="How running pods that declare a port named progress are asked how far they are: at their address, or through "
     "the API server, for which the installed role is not enough: it opens every port of every pod.",
 )
+@_option(
+    "--gang",
+    type=click.Choice(get_args(GangSetting)),
+    default="auto",
+    help="Who places the pods of a job together, or not at all. auto: Kubernetes itself where the API server has "
+    "PodGroups, else nobody.",
+)
 @_option("--log-format", type=click.Choice(["text", "json"]), default="text", help="json: one object a line.")
 @_option(
     "--log-level",
@@ -119,6 +133,7 @@ def run_command(
     leader_elect_retry_period: float,
     metrics_address: str,
     progress: ProgressBy,
+    gang: GangSetting,
     log_format: Literal["text", "json"],
     log_level: str,
 ) -> int:
@@ -149,6 +164,7 @@ def run_command(
         lease_namespace=places[0] if places else None,
         metrics=parse_address(metrics_address),
         progress=progress,
+        gang=gang,
     )
     from trainserve.operator import process
 

@@ -54,6 +54,12 @@ def leads(operator: Operator) -> bool:
     return "\ntrainserve_operator_leader 1.0\n" in operator.get("/metrics")
 
 
+def counted(operator: Operator, what: str) -> float:
+    """One of the Training Operator's counters, over all namespaces."""
+    lines = operator.get("/metrics").splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"training_operator_jobs_{what}_total{{"))
+
+
 async def until_leads(operator: Operator, timeout_s: float) -> float:
     """Seconds until it does."""
     began = time.monotonic()
@@ -69,6 +75,7 @@ async def test_another_one_takes_over_within_20_s_of_a_kill_and_at_once_when_one
     assert not leads(second)
     await team.create(pytorchjob())
     await team.until_pods(3)
+    assert counted(first, "created") == 1
 
     first.kill()
     handed_over_s = await until_leads(second, 30)
@@ -81,6 +88,8 @@ async def test_another_one_takes_over_within_20_s_of_a_kill_and_at_once_when_one
     assert await until_leads(third, 10) < 5
     await team.end("flowers-master-0", 0)
     await team.until_state("Succeeded")
+    assert counted(third, "successful") == 1
+    assert counted(third, "created") == 0  # it was, by the first one
 
 
 async def test_one_that_was_stopped_and_goes_on_writes_nothing_more(start: Start, team: Team, audit_log: Path) -> None:

@@ -474,6 +474,9 @@ def test_whatever_a_pod_says_only_numbers_in_range_come_through(said: dict[str, 
     assert kept.keys() <= said.keys()
 
 
+MINUTES = 2  # simulated
+
+
 class Counted:
     """A cluster that counts writes of a job's status."""
 
@@ -492,7 +495,7 @@ class Counted:
         return patched
 
 
-@pytest.mark.parametrize("tick_s", [0.3, 1.0, 7.0])
+@pytest.mark.parametrize("tick_s", [0.7, 7.0])
 def test_progress_costs_at_most_one_status_write_in_five_seconds_and_none_when_nothing_changed(tick_s: float) -> None:
     told: dict[str, Any] = {}
     with Scenario(pytorchjob(workers=1), progress=lambda job: dict(told) or None) as scenario:
@@ -503,7 +506,7 @@ def test_progress_costs_at_most_one_status_write_in_five_seconds_and_none_when_n
         scenario.start_pods()
         counted.at.clear()
         began, step = scenario.now, 0
-        while scenario.now < began + 240:
+        while scenario.now < began + MINUTES * 60:
             scenario.now += tick_s
             step += 1
             told |= {"epoch": 1, "step": step, "loss": 1 / step, "etaSeconds": 1000.0 - step}
@@ -512,12 +515,12 @@ def test_progress_costs_at_most_one_status_write_in_five_seconds_and_none_when_n
                 scenario.sync()
         gaps_s = [later - earlier for earlier, later in itertools.pairwise(counted.at)]
         assert min(gaps_s) > 4  # lastReconcileTime has whole seconds, rounded down: less than 5, and then more
-        assert 240 / max(tick_s, 5 + tick_s) - 2 <= len(counted.at) <= 240 / 5 + 1
+        assert MINUTES * 60 / (5 + tick_s) - 2 <= len(counted.at) <= MINUTES * 60 / 5 + 1
         scenario.wait(5)
         assert scenario.status()["progress"]["step"] == step  # the newest one in the end
         counted.at.clear()
-        for _ in range(600):
-            scenario.now += 1
+        for _ in range(30):
+            scenario.now += 7
             scenario.look()
             scenario.sync()
         assert counted.at == []

@@ -164,6 +164,12 @@ async def test_an_elastic_job_starts_with_its_fewest_and_has_an_autoscaler_while
     scaler = await team.cluster.get(names.AUTOSCALER, team.namespace, "flowers")
     assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 4)
 
+    # One that is lost is replaced within the same group, by itself.
+    lost = (await bound(team))[0]
+    await team.remove(lost)
+    await until_bound(team, 2)
+    assert {generation_of(pod) for pod in await team.children()} == {1}
+
     await team.patch({"spec": {"elasticPolicy": {"maxReplicas": 3}}})
     await until_autoscaler(team, 3)
     await team.patch({"spec": {"runPolicy": {"suspend": True}}})
@@ -171,6 +177,18 @@ async def test_an_elastic_job_starts_with_its_fewest_and_has_an_autoscaler_while
     await team.patch({"spec": {"runPolicy": {"suspend": False}}})
     await until_autoscaler(team, 3)
     assert generation_of((await team.children())[0]) == 2
+
+
+async def until_bound(team: Team, count: int) -> None:
+    """Until all three pods are there, and so many have a node."""
+    give_up = time.monotonic() + 60
+    while True:
+        pods = await team.children()
+        found = [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName")]
+        if len(pods) == 3 and len(found) == count:
+            return
+        assert time.monotonic() < give_up, f"{found} of {len(pods)} have a node, not {count} of 3"
+        await asyncio.sleep(0.1)
 
 
 async def until_autoscaler(team: Team, largest: int | None) -> None:

@@ -80,6 +80,13 @@ class OwnServer:
         self._kwok.stop()
         self.control_plane.stop()
 
+    def come_back(self) -> None:
+        """After `control_plane.stop_api_server`: the API server, and everything around it but what is tested, anew."""
+        self.control_plane.start_api_server()
+        self.control_plane.restart_controllers()
+        self._kwok.stop()
+        self._kwok.start()
+
 
 class GivenServer:
     """The cluster that KUBECONFIG names; at the end our nodes are removed from it, and the CRD stays."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
 from trainserve.kube.moments import rfc3339
-from trainserve.operator.pytorchjob.decision import Event
+from trainserve.operator.pytorchjob.decision import Delete, Event
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,24 @@ def event_manifest(job: Manifest, event: Event, now: float) -> Manifest:
 
 def of_created(manifests: Sequence[Manifest]) -> list[Event]:
     """One Event a kind for what one pass created, where upstream writes one an object."""
+    created = ((str(manifest["kind"]), str(manifest["metadata"]["name"])) for manifest in manifests)
+    return _aggregated(names.REASON_SUCCESSFUL_CREATE, "Created", created)
+
+
+def of_deleted(deletes: Sequence[Delete]) -> list[Event]:
+    """One Event a kind for what one pass deleted; a job that goes tells nobody."""
+    deleted = ((delete.kind.kind, delete.name) for delete in deletes if delete.kind != names.PYTORCHJOB)
+    return _aggregated(names.REASON_SUCCESSFUL_DELETE, "Deleted", deleted)
+
+
+def _aggregated(reason: str, verb: str, objects: Iterable[tuple[str, str]]) -> list[Event]:
+    """`objects`: kind and name of each, those of a kind together."""
     told = []
-    for kind, same in itertools.groupby(manifests, key=lambda manifest: str(manifest["kind"])):
-        created = [manifest["metadata"]["name"] for manifest in same]
-        some = created if len(created) <= MOST_NAMES else [*created[: MOST_NAMES - 1], "...", created[-1]]
-        what = f"{kind.lower()}:" if len(created) == 1 else f"{len(created)} {kind.lower()}s:"
-        told.append(Event("Normal", f"{names.REASON_SUCCESSFUL_CREATE}{kind}", f"Created {what} {', '.join(some)}"))
+    for kind, same in itertools.groupby(objects, key=lambda each: each[0]):
+        all_names = [name for _, name in same]
+        some = all_names if len(all_names) <= MOST_NAMES else [*all_names[: MOST_NAMES - 1], "...", all_names[-1]]
+        what = f"{kind.lower()}:" if len(all_names) == 1 else f"{len(all_names)} {kind.lower()}s:"
+        told.append(Event("Normal", f"{reason}{kind}", f"{verb} {what} {', '.join(some)}"))
     return told
 
 

@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 from trainserve.kube import names
 from trainserve.kube.cluster import (
-    ApiError,
     BadRequest,
     Cluster,
     Conflict,
@@ -31,6 +30,7 @@ from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S, Draft
 from trainserve.operator.pytorchjob.observed import Observed, observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
 from trainserve.operator.refusals import Key, Refusals
+from trainserve.operator.removing import delete_all
 from trainserve.operator.status_patch import difference
 
 log = logging.getLogger(__name__)
@@ -129,8 +129,8 @@ class Syncer:
                 job = await self._write_status(key, job, decision.status)
         for event in decision.events:
             await events.tell(self._cluster, job, event, self._clock())
-        for delete in decision.deletes:
-            await self._delete(job, delete)
+        if decision.deletes:
+            await self._delete(job, decision.deletes)
         for stop in decision.stops:
             await self._stop(job, stop)
         for update in decision.updates:
@@ -159,20 +159,14 @@ class Syncer:
             self._status_written(written, job.get("status") or {}, written.get("status") or {})
         return written
 
-    async def _delete(self, job: Manifest, delete: Delete) -> None:
-        namespace = job["metadata"]["namespace"]
-        try:
-            await self._cluster.delete(
-                delete.kind, namespace, delete.name, uid=delete.uid, grace_period_s=delete.grace_s
-            )
-        except (NotFound, Conflict):
-            return  # it is gone, and what is there by this name is another one
-        except ApiError as error:
+    async def _delete(self, job: Manifest, deletes: Sequence[Delete]) -> None:
+        removed = await delete_all(self._cluster, job["metadata"]["namespace"], deletes)
+        for event in events.of_deleted(removed.done):
+            await events.tell(self._cluster, job, event, self._clock())
+        if removed.failed is not None:
+            delete, error = removed.failed
             await self._tell(job, "Warning", f"{names.REASON_FAILED_DELETE}{delete.kind}", f"{delete.name}: {error}")
-            raise
-        if delete.kind != names.PYTORCHJOB:
-            message = f"Deleted {delete.kind.kind.lower()}: {delete.name}"
-            await self._tell(job, "Normal", f"{names.REASON_SUCCESSFUL_DELETE}{delete.kind}", message)
+            raise error
 
     async def _stop(self, job: Manifest, stop: Stop) -> None:
         patch = {"metadata": {"uid": stop.uid}, "spec": {"activeDeadlineSeconds": STOPPED_DEADLINE_S}}

@@ -109,9 +109,10 @@ class Node:
         killed = await asyncio.to_thread(process.kill_marked, self._settings.pods)
         if killed:
             log.warning("killed %d processes that an earlier process of this node had left", killed)
+        informers = await self._informers()
         await self._heart.register()
         log.info("node %s is Ready", self._name)
-        parts = [asyncio.create_task(informer.run(), name=str(informer)) for informer in await self._informers()]
+        parts = [asyncio.create_task(informer.run(), name=str(informer)) for informer in informers]
         progress = ProgressWriter(self._cluster, self._pods.manifests, self._network.host)
         parts += [asyncio.create_task(self._heart.beat(), name="heart")]
         parts += [asyncio.create_task(progress.run(), name="progress")]
@@ -147,6 +148,8 @@ class Node:
                 ) from error
             log.warning("pods that other namespaces place here wait without being told why: %s", error.message)
             namespaces = self._settings.namespaces
+        except ApiError as error:
+            raise EnvironmentProblem(f"the API server does not list pods: {error.message}") from error
         except OSError as error:
             raise EnvironmentProblem(f"the API server does not answer: {error}", hint="is it running?") from error
         informers = [Informer(self._cluster, POD, namespace, fields=here) for namespace in namespaces]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from trainserve.errors import UserError
+from trainserve.cli.gc import gc_command
+from trainserve.errors import EXIT_ENVIRONMENT, UserError
 from trainserve.local import garbage, kept, rundir
 from trainserve.local.rundir import RunDir
 from trainserve.machine import locks, temporary
@@ -184,3 +186,31 @@ def test_folders_are_called_as_training_calls_them() -> None:
 
     assert kept.FOLDER == checkpoint.FOLDER
     assert (kept._PREFIX, kept._TORN) == (checkpoint.PREFIX, checkpoint.TORN)
+
+
+def test_what_the_disk_does_not_let_go_is_told_with_its_reason_and_the_rest_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_run("done", "Succeeded")
+    a_run("other", "Succeeded")
+    take = locks.take
+
+    def refuse(path: Path, **options: float) -> int | None:
+        if path.parent.name == "done":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return take(path, **options)
+
+    monkeypatch.setattr(locks, "take", refuse)
+    assert gc_command(["--yes"], standalone_mode=False) == EXIT_ENVIRONMENT
+    said = capsys.readouterr().err
+    assert "step-00000002 stays: Read-only file system\n" in said
+    assert "in use again" not in said
+    assert {item.run for item in garbage.find().items} == {"done"}
+
+
+def test_a_run_whose_lock_is_no_lock_keeps_no_other_from_being_tidied() -> None:
+    a_run("done", "Succeeded")
+    odd = a_run("odd", "Suspended", days=0)
+    odd.lock_path.symlink_to(odd.lock_path)
+    assert not odd.alive()
+    assert {item.run for item in garbage.find().items} == {"done"}

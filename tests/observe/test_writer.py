@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 
@@ -54,15 +55,19 @@ def test_not_a_number_is_no_json(tmp_path):
         EventWriter(tmp_path / "events.jsonl").write("step", loss=float("nan"))
 
 
-def test_a_full_disk_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "free some space there"), (errno.EACCES, "check its permissions")]
+)
+def test_a_disk_that_refuses_is_told_with_what_helps(number, hint, tmp_path, monkeypatch):
     writer = EventWriter(tmp_path / "events.jsonl")
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(EnvironmentProblem, match="No space left"):
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(EnvironmentProblem, match=os.strerror(number)) as refused:
         writer.write("notice", message="x")
+    assert refused.value.hint == hint
 
 
 def test_a_file_that_was_removed_is_made_anew_and_readers_begin_with_it(tmp_path):

@@ -304,3 +304,11 @@ def test_a_disk_that_is_full_in_mid_write_is_said_as_such(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_file_where_the_checkpoints_belong_is_not_told_as_a_full_disk(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(EnvironmentProblem, match="could not be written") as refused:
+        checkpoints.save(make(1), tmp_path / "checkpoints", keep_last=3)
+    assert "free some space" not in refused.value.hint
+    assert refused.value.hint.endswith("the run goes on from its last whole checkpoint with --resume")

@@ -9,6 +9,7 @@ import click
 from trainserve.cli.duration import length_of_time
 from trainserve.cli.output import columns, emit, output_option, say
 from trainserve.client.client import Client
+from trainserve.errors import EXIT_ENVIRONMENT, EXIT_OK
 from trainserve.local.garbage import KEEP, Garbage, Item
 from trainserve.machine.home import home
 from trainserve.machine.usage import size_words
@@ -39,7 +40,8 @@ def gc_command(yes: bool, older_than_s: float, keep: int, fmt: str) -> int:
 
     Old checkpoints of succeeded runs, torn checkpoints, logs of earlier starts, and what killed processes left: files
     half-written or half-removed, temporary folders, records of servers. Bundles, archives, runs that go on, and every
-    checkpoint of a run that is not finished stay. Whole runs are removed by `platform rm`.
+    checkpoint of a run that is not finished stay. Whole runs are removed by `platform rm`. Exit status: 3 when the disk
+    did not let everything go.
     """
     client = Client()
     found = client.gc(yes=yes, older_than_s=older_than_s, keep=keep)
@@ -50,10 +52,13 @@ def gc_command(yes: bool, older_than_s: float, keep: int, fmt: str) -> int:
         say(f"{size_words(found.bytes)} in {len(found.items)} things; nothing was changed: add --yes to remove them")
     else:
         say(f"{len(found.removed)} removed, {size_words(found.freed)} freed")
+        refused = dict(found.refused)
         for item in found.items:
-            if item not in found.removed:
+            if item in refused:
+                say(f"{item.path} stays: {refused[item].strerror or refused[item]}")
+            elif item not in found.removed:
                 say(f"{item.path} stays: it is in use again, or gone already")
-    return 0
+    return EXIT_ENVIRONMENT if found.refused else EXIT_OK
 
 
 def _paths(found: Garbage) -> list[str]:

@@ -21,6 +21,7 @@ from click.shell_completion import CompletionItem
 
 from trainserve import __version__, errors
 from trainserve.cli.output import shorten, silence
+from trainserve.machine import refusal
 
 # verb -> (module, one line of help); the module holds a click command of the verb's name.
 VERBS: dict[str, tuple[str, str]] = {
@@ -215,23 +216,11 @@ def of_the_machine(error: OSError) -> errors.PlatformError:
     reason = error.strerror or str(error)
     if error.filename is None and error.errno == errno.ENOENT and not _current_folder_exists():
         return errors.EnvironmentProblem("the current folder was removed", hint="cd to one that exists")
-    hints = {
-        errno.ENOSPC: "free some space there",
-        errno.EDQUOT: "free some space there",
-        errno.EROFS: "it is mounted read-only; runs can be kept elsewhere: export TRAINSERVE_HOME",
-        errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
-        errno.EACCES: "check its permissions",
-        errno.EPERM: "check its permissions",
-        errno.ENOTDIR: "a file is where a folder belongs: choose another place, or move it away",
-        errno.EEXIST: "something of this name is there already: choose another place, or move it away",
-        errno.EISDIR: "a folder is where a file belongs: choose another place, or move it away",
-        errno.ELOOP: "its symbolic links lead round in a circle",
-    }
     named = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     if error.errno == errno.ENAMETOOLONG:  # whoever typed it can change it, not the machine
         shown = [name if len(name) <= 80 else f"{name[:80]}..." for name in named]
         return errors.UserError(": ".join([*shown, reason]), hint="a file's name may have 255 bytes, a path 4096")
-    return errors.EnvironmentProblem(": ".join([*named, reason]), hint=hints.get(error.errno or 0))
+    return errors.EnvironmentProblem(": ".join([*named, reason]), hint=refusal.helps(error))
 
 
 def _current_folder_exists() -> bool:

@@ -47,6 +47,7 @@ class Garbage:
 
     items: tuple[Item, ...]  # largest first
     removed: tuple[Item, ...] = ()
+    refused: tuple[tuple[Item, OSError], ...] = ()  # by the disk
 
     @property
     def bytes(self) -> int:
@@ -69,22 +70,26 @@ def find(*, older_than_s: float = OLDER_THAN_S, keep: int = KEEP, now: float | N
     moment = time.time() if now is None else now
     found = [*_unfinished(), *_temporary(), *_servers(moment, older_than_s)]
     for run in rundir.all_runs():
-        if not run.alive():
-            found += _of_run(run, moment, older_than_s, keep)
+        with contextlib.suppress(OSError):  # a run that cannot be read keeps no other from being tidied
+            if not run.alive():
+                found += _of_run(run, moment, older_than_s, keep)
     return Garbage(tuple(sorted(found, key=lambda item: (-item.bytes, str(item.path)))))
 
 
 def remove(garbage: Garbage) -> Garbage:
     """Remove what `find` found; what has come to life since then, or was removed by somebody else, is passed over.
 
-    Raises EnvironmentProblem when the disk refuses to let one of them go.
+    What the disk does not let go is `refused`, and keeps nothing else from going.
     """
-    gone = []
+    gone, refused = [], []
     for item in garbage.items:
-        with _unused(item) as free:
-            if free and os.path.lexists(item.path) and _remove(item):
-                gone.append(item)
-    return Garbage(garbage.items, tuple(gone))
+        try:
+            with _unused(item) as free:
+                if free and os.path.lexists(item.path) and _remove(item):
+                    gone.append(item)
+        except OSError as error:
+            refused.append((item, error))
+    return Garbage(garbage.items, tuple(gone), tuple(refused))
 
 
 def _of_run(run: RunDir, now: float, older_than_s: float, keep: int) -> Iterator[Item]:
@@ -163,7 +168,7 @@ def _unused(item: Item) -> Iterator[bool]:
     owner = home() / "runs" / item.run if item.run else item.path.parent
     try:
         lock = locks.take(owner / LOCK, patience_s=0.2)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         lock = None  # the folder is gone
     try:
         yield lock is not None

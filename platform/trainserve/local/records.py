@@ -6,6 +6,7 @@ readers rely on is damaged, or, where it only adds to what is known otherwise, l
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,8 +80,10 @@ class Damaged(EnvironmentProblem):
 
 def way_on(folder: Path) -> str:
     """What helps a run with a damaged file, as the run is: advice that is refused is none."""
-    name = folder.name
-    if locks.is_held(folder / LOCK):
+    name, going = folder.name, False
+    with contextlib.suppress(OSError):  # then it is no lock
+        going = locks.is_held(folder / LOCK)
+    if going:
         return f"the run goes on: look again in a moment; platform cancel {name} stops it"
     if can_begin(folder):
         return f"platform resume {name} goes on from its newest checkpoint"

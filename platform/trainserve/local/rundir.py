@@ -138,7 +138,12 @@ class RunDir:
 
     def alive(self) -> bool:
         """Whether a supervisor holds the lock. The kernel releases it when that dies, however that happens."""
-        return locks.is_held(self.lock_path)
+        try:
+            return locks.is_held(self.lock_path)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:  # what is there now is no lock, which ends a supervisor
+                return False
+            raise
 
     def check_there(self) -> None:
         """Raises EnvironmentProblem when somebody has removed the folder since it was opened."""

@@ -71,6 +71,7 @@ def summarize(name: str, state: str, job: dict[str, Any] | None, run_events: Ite
                 summary["step"] = summary["checkpointStep"] = event.get("step")
             case "stopped":
                 summary["step"] = event.get("step", summary["step"])
+                summary["etaSeconds"] = None  # it was that of a gang that is gone
             case "epoch":
                 summary["epoch"], summary["step"] = event.get("epoch"), event.get("step")
                 summary["top1"] = event.get("top1")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainserve.errors import EnvironmentProblem
+from trainserve.machine import refusal
 from trainserve.observe.events import Event, Kind, encode
 
 STEP_INTERVAL_S = 0.5
@@ -52,7 +53,7 @@ class EventWriter:
                 written += os.write(self._descriptor, line[written:])
         except OSError as error:
             raise EnvironmentProblem(
-                f"event could not be written to {self._path}: {error.strerror or error}", hint="free some space there"
+                f"event could not be written to {self._path}: {error.strerror or error}", hint=refusal.helps(error)
             ) from error
         if self._hear is not None:
             self._hear(event)

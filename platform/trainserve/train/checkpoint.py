@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from trainserve.errors import EnvironmentProblem, SpecError
+from trainserve.machine import refusal
 from trainserve.machine.files import new_folder, remove_folder, remove_leftovers, sha256_of, write_json
 from trainserve.train.preprocess import Preprocessing
 
@@ -131,7 +132,9 @@ def _said(folder: Path, step: int) -> Iterator[None]:
     except OSError as error:
         raise EnvironmentProblem(
             f"checkpoint of step {step} could not be written to {folder}: {error.strerror or error}",
-            hint="free some space there; the run goes on from its last whole checkpoint with --resume",
+            hint="; ".join(
+                filter(None, [refusal.helps(error), "the run goes on from its last whole checkpoint with --resume"])
+            ),
         ) from error
 
 

@@ -29,7 +29,8 @@ test-fast: $(READY)  ## the tests that need seconds
 	@$(PY) -m pytest tests -m "not slow" -q
 
 test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
-	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared -n $(CLUSTER_JOBS) --dist worksteal
+	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared \
+		-n $(CLUSTER_JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY)  ## ruff, mypy strict, import contracts
 	@.venv/bin/ruff check .

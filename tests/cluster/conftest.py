@@ -26,6 +26,15 @@ from trainserve.errors import EnvironmentProblem
 from trainserve.kube.client import KubeCluster, connect
 
 HERE = Path(__file__).parent
+OWN = {"own_server", "server_without_gangs"}
+LONG = (
+    "seldom",
+    "ends_by_itself_with_a_bookmark",
+    "away_for_a_minute",
+    "test_leader",
+    "test_node",
+    "killed_at_any_call",
+)
 _running = pytest.StashKey[testserver.Shared]()
 
 
@@ -60,6 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+            if OWN & set(getattr(item, "fixturenames", ())):
+                # In one process: each that has a test of the module would start a control plane.
+                item.add_marker(pytest.mark.xdist_group(item.path.name))
+    # What takes a minute begins first, so that none of it is left alone at the end of a parallel run.
+    items.sort(key=lambda item: not any(word in item.nodeid for word in LONG))
 
 
 @pytest.hookimpl(hookwrapper=True)

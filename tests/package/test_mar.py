@@ -143,6 +143,22 @@ def test_destination_is_a_folder(bundle: Path, tmp_path: Path) -> None:
         build_mar(bundle, tmp_path, name="digits")
 
 
+def test_nothing_in_the_systems_temporary_folder_is_touched(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archiver removes $TMPDIR/NAME, whatever is in it; ours once was where a relative path did not lead."""
+    precious = tmp_path / "tmp" / "digits" / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    # What Python falls back to where TMPDIR is no folder: the first of these that can be written.
+    monkeypatch.setenv("TEMP", str(tmp_path / "tmp"))
+    build_mar(bundle, Path("digits.mar"), name="digits")
+    assert precious.read_text() == "mine"
+    assert [path.name for path in Path().iterdir()] == ["digits.mar"]
+
+
 def test_an_archive_is_called_like_one(bundle: Path, tmp_path: Path) -> None:
     """`-o json` is the format with other verbs, and a file called json would be nobody's wish."""
     with pytest.raises(UserError, match=r"an archive ends with \.mar\nhint: -o .*/json\.mar, .*--output"):
@@ -305,9 +321,7 @@ def test_a_manifest_with_a_name_that_no_model_has_is_the_archives_fault(light: P
         manifest["model"]["modelName"] = "../up"
         files[archive.MANIFEST] = json.dumps(manifest).encode()
 
-    with pytest.raises(
-        UserError, match=r"x\.mar: MAR-INF/MANIFEST\.json: model name '\.\./up': .*\nhint: "
-    ):
+    with pytest.raises(UserError, match=r"x\.mar: MAR-INF/MANIFEST\.json: model name '\.\./up': .*\nhint: "):
         read_mar(rewritten(light, tmp_path / "x.mar", renamed))
 
 

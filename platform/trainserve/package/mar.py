@@ -117,7 +117,8 @@ def _run_archiver(folder: Path, name: str, version: str) -> None:
     command = [sys.executable, "-c", ARCHIVER, "--model-name", name, "--version", version, "--handler", HANDLER]
     command += ["--serialized-file", WEIGHTS, "--extra-files", "extra", "--config-file", CONFIG]
     command += ["--archive-format", "zip-store", "--export-path", "out"]
-    environment = {**os.environ, "TMPDIR": str(folder / "temporary")}
+    # Absolute, for it runs in `folder`: a TMPDIR that is not there would be /tmp, where it removes what has its name.
+    environment = {**os.environ, "TMPDIR": str((folder / "temporary").absolute())}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -73,7 +73,7 @@ def test_an_answer_that_is_no_number_is_null_in_json() -> None:
             500,
             b"\x1b[31mred\x07\n" + b"x" * 10_000,
             EnvironmentProblem,
-            r"status 500\):  \[31mred  x{488}$|\[31mred  x+\n",
+            r"status 500\): \[31mred  x{490}\n",
         ),
         (302, b"", EnvironmentProblem, r"it sends elsewhere \(status 302\)"),
     ],
@@ -151,7 +151,7 @@ class Endless(httpx.SyncByteStream):
 
 
 @pytest.mark.parametrize(
-    ("limit", "said"), [(10_000, "its answer has more than 9.8 KiB"), (1 << 40, "did not answer within 60 s")]
+    ("limit", "said"), [(10_000, r"its answer has more than 9\.8 KiB"), (1 << 40, "did not answer within 60 s")]
 )
 def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, limit: int, said: str) -> None:
     """By its size, and by the time since it began: a timeout of each read would never come."""

@@ -13,8 +13,8 @@ from support import published
 from support.command import command, environment, platform
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.train import download, get_files
-from trainserve.train.get import get
-from trainserve.train.get_readers import read
+from trainserve.train.get import get, write
+from trainserve.train.get_readers import Picture, read
 from trainserve.train.get_sources import SOURCES
 from trainserve.train.imagefolder import scan
 
@@ -64,7 +64,7 @@ def test_a_place_that_cannot_be_is_told_before_a_download(tmp_path, tiny):
         with pytest.raises(UserError, match=r"file is a file, not a folder\n"):
             get("cifar10", tmp_path / "file" / "x")
         assert server.asked == []
-    with pytest.raises(UserError, match="--from .*: digits needs no files"):
+    with pytest.raises(UserError, match=r"--from .*: digits needs no files"):
         get("digits", tmp_path, local=tmp_path)
 
 
@@ -311,3 +311,16 @@ def test_on_the_command_line(tmp_path):
     assert "--from FOLDER" in offline.stderr
     assert "Traceback" not in offline.stderr
     assert sorted(os.listdir(tmp_path)) == ["digits", "h"]
+
+
+def test_no_folder_is_begun_before_the_first_picture_is_there(tmp_path):
+    """A reader imports what reads its files; Ctrl-C in an import ends the process at once."""
+
+    def pictures():
+        assert list(tmp_path.iterdir()) == []
+        yield Picture("", "a", "0.png", b"x")
+        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+        yield Picture("", "b", "1.png", b"y")
+
+    made = write(SOURCES["digits"], pictures(), tmp_path / "digits")
+    assert (made.pictures, made.classes) == (2, 2)

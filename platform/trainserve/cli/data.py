@@ -23,6 +23,7 @@ from rich.progress import (
 from trainserve.cli.data_table import report_table
 from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
+from trainserve.cli.signals import end_tidily
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client.client import Client
 from trainserve.client.listener import Lines, Listener
@@ -51,6 +52,7 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
     fashion-mnist and cifar10 becomes val/. A download that was stopped goes on where it was; whole ones stay in
     $TRAINSERVE_HOME/downloads.
     """
+    end_tidily()
     with _Downloads() as heard:
         try:
             found = Client(heard).get_data(dataset, folder, local=local, limit=limit)

@@ -11,6 +11,7 @@ from trainserve.cli.complete import runs_and_archives
 from trainserve.cli.output import columns, emit, output_option, percent, say, shorten
 from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
+from trainserve.cli.signals import end_tidily
 from trainserve.machine.target import check_target
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def evaluate_command(
     where with --data FOLDER --split val. Classes are matched by name. A server is asked over REST, as any client asks
     it; pictures that it refuses are left out and counted.
     """
+    end_tidily()
     from trainserve.client.evaluate import evaluate  # scikit-learn and torch take their time
     from trainserve.evaluate.measures import measure
     from trainserve.evaluate.results import document

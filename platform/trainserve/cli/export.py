@@ -11,6 +11,7 @@ import click
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
+from trainserve.cli.signals import end_tidily
 from trainserve.client.client import Client
 
 FORMATS = ("torchscript", "torch-export", "onnx")
@@ -36,6 +37,7 @@ def export_command(
     Before the file gets its name, a fresh process loads it, without this platform (ONNX: without PyTorch), and its
     answers are compared with the logits that training left. Exit status 1: they differ, and nothing was written.
     """
+    end_tidily()
     made = Client().export(run, form, out, dynamic_batch=dynamic_batch)
     result = {**asdict(made), "path": str(made.path.absolute())}
     emit(fmt, _camel(result), table=lambda: str(made.path), names=[str(made.path)])

@@ -11,6 +11,7 @@ import click
 from trainserve.cli.complete import run_names
 from trainserve.cli.output import FORMATS, emit, say
 from trainserve.cli.paths import FilePath
+from trainserve.cli.signals import end_tidily
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client.models import package
 
@@ -34,6 +35,7 @@ def package_command(
 
     The same inputs give the same bytes. What is not given here is as the run's spec says.
     """
+    end_tidily()
     made = package(run, out, name=name, version=model_version, flags=given(spec_flags, "serve"))
     result = {
         "archive": str(made.path.absolute()),

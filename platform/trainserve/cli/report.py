@@ -10,6 +10,7 @@ from trainserve.cli.complete import run_names
 from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
 from trainserve.cli.progress import Display
+from trainserve.cli.signals import end_tidily
 
 
 @click.command("report", short_help="Write one HTML file about a run, or several.")
@@ -34,6 +35,7 @@ def report_command(runs: tuple[str, ...], data: Path | None, out: Path | None, o
     calibration, data, settings, lineage. A run that has not finished gets what there is. Several runs are laid over
     each other. -o json gives the numbers behind it.
     """
+    end_tidily()
     from trainserve.client.report import report
 
     with Display() as display:

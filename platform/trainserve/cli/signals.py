@@ -21,6 +21,14 @@ def end_as_ctrl_c() -> None:
             signal.signal(number, handler)
 
 
+def end_tidily() -> None:
+    """From now on SIGTERM ends a verb as Ctrl-C does: what it was writing goes, and no process of it stays."""
+    from trainserve.cli.main import interrupt
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 

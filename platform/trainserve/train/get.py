@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ def get(
 def write(source: Source, pictures: Iterable[Picture], destination: Path, limit: int | None = None) -> Summary:
     """Write pictures as class folders. Raises DataError for a name that is no name, OSError."""
     written: Counter[tuple[str, str]] = Counter()
+    following = iter(pictures)
+    first = list(islice(following, 1))  # the reader's imports are done then: Ctrl-C in one leaves no folder behind
     with scratch_folder(destination) as root:
-        for picture in pictures:
+        for picture in chain(first, following):
             key = (picture.part, picture.label)
             if limit is not None and written[key] >= limit:
                 continue

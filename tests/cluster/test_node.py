@@ -65,6 +65,9 @@ async def test_a_node_offers_what_it_was_told_and_pods_run_on_it(
         ("Ready", "False"),
     }
     assert node.log_of("good", "main") == "out\n"
+    await asyncio.to_thread(
+        wait_until, lambda: f"pod {team.namespace}/good: Succeeded: main 0" in node.said(), "its end"
+    )
     assert terminated(await pods.phase("bad", "Succeeded", "Failed"))["exitCode"] == 65
     assert terminated(await pods.phase("killed", "Succeeded", "Failed"))["exitCode"] == 137
     told = [event for event in (await team.cluster.list(EVENT, team.namespace)).items if event["reason"] == "Started"]
@@ -143,6 +146,71 @@ async def test_a_pod_of_another_namespace_waits_and_is_told_why(add_node: AddNod
     assert "kube-public" in waiting["message"]
     await team.cluster.delete(POD, team.namespace, "stranger")
     await pods.gone("stranger")
+
+
+# What docs/how-to/run-a-node.md says that a node needs to be allowed.
+OF_THE_CLUSTER = [
+    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "create", "patch"]},
+    {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+]
+OF_LEASES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]}]
+OF_PODS = [
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]
+
+
+@pytest.fixture
+def weak_kubeconfig(kubectl: Kubectl, namespace: str, tmp_path: Path) -> Iterator[Path]:
+    """Of an account that may do what the page lists, and nothing else."""
+    kubectl("create", "serviceaccount", "node")
+    made = []
+    for kind, where, rules in (
+        ("ClusterRole", None, OF_THE_CLUSTER),
+        ("Role", names.NODE_LEASE_NAMESPACE, OF_LEASES),
+        ("Role", namespace, OF_PODS),
+    ):
+        group = "rbac.authorization.k8s.io"
+        metadata = {"name": f"{namespace}-node", **({"namespace": where} if where else {})}
+        account = {"kind": "ServiceAccount", "name": "node", "namespace": namespace}
+        reference = {"apiGroup": group, "kind": kind, "name": metadata["name"]}
+        made += [
+            {"apiVersion": f"{group}/v1", "kind": kind, "metadata": metadata, "rules": rules},
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": f"{kind}Binding",
+                "metadata": metadata,
+                "subjects": [account],
+                "roleRef": reference,
+            },
+        ]
+    everywhere = Kubectl(kubectl.kubeconfig)
+    everywhere.apply(*made)
+    path = tmp_path / "weak.kubeconfig"
+    seen = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    seen["users"][0]["user"] = {"token": kubectl("create", "token", "node").strip()}
+    path.write_text(json.dumps(seen))
+    yield path
+    for manifest in made:
+        where = manifest["metadata"].get("namespace")
+        Kubectl(kubectl.kubeconfig, where)("delete", manifest["kind"], manifest["metadata"]["name"], "--wait=false")
+
+
+async def test_the_rights_that_the_page_lists_are_enough(add_node: AddNode, team: Team, weak_kubeconfig: Path) -> None:
+    node = add_node("one", kubeconfig=weak_kubeconfig)
+    node.wait_ready()
+    pods = Pods(team)
+    await pods.create("ends", "exit 7")
+    await pods.create("runs", "sleep 99")
+    assert terminated(await pods.phase("ends", "Failed"))["exitCode"] == 7
+    await pods.phase("runs", "Running")
+    await team.cluster.delete(POD, team.namespace, "runs", grace_period_s=1)
+    await pods.gone("runs")
+    assert {event["involvedObject"]["name"] for event in await team.events("Started")} == {"ends", "runs"}
+    assert await asyncio.to_thread(node.stop) == 0
+    assert node.said().count("forbidden") == 1, "only that pods of other namespaces cannot be seen is told"
+    assert "wait without being told why" in node.said()
 
 
 async def test_after_sigkill_no_process_is_left_and_the_next_start_tells_what_is_lost(

@@ -233,6 +233,16 @@ def test_of_a_lost_pod_nothing_runs_and_what_had_ended_keeps_its_code() -> None:
     assert (state["exitCode"], state["reason"], state["startedAt"]) == (137, "ContainerStatusUnknown", "then")
 
 
+def test_an_end_in_one_line() -> None:
+    def ended(code: int) -> Manifest:
+        return {"name": f"c{code}", "state": {"terminated": {"exitCode": code}}}
+
+    status = {"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": [ended(0), ended(143)]}
+    assert nodestatus.end({"status": status}) == "Failed (DeadlineExceeded): c0 0, c143 143"
+    waiting = {"phase": "Failed", "containerStatuses": [{"name": "c", "state": {"waiting": {}}}]}
+    assert nodestatus.end({"status": waiting}) == "Failed: no container has run"
+
+
 class Away(MemoryCluster):
     """A server that answers a patch with the next of `refuse`, if there is one."""
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from support.command import command
 from support.guarded import Guarded
@@ -27,7 +27,15 @@ class NodeProcess:
     Only pods of `support.kwok.on_own_nodes(spec, namespace)` come to it.
     """
 
-    def __init__(self, kubectl: Kubectl, folder: Path, name: str, *flags: object, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        kubectl: Kubectl,
+        folder: Path,
+        name: str,
+        *flags: object,
+        namespace: str | None = None,
+        kubeconfig: Path | None = None,
+    ) -> None:
         assert kubectl.namespace, "a node takes pods of the namespace of its test"
         self.name = f"{kubectl.namespace}-{name}"
         self.root = folder / name
@@ -35,7 +43,16 @@ class NodeProcess:
         own = kubectl.namespace
         self._kubectl = kubectl
         self._words = [
-            *command("node", "run", "--kubeconfig", kubectl.kubeconfig, "--name", self.name, "--root", self.root),
+            *command(
+                "node",
+                "run",
+                "--kubeconfig",
+                kubeconfig or kubectl.kubeconfig,
+                "--name",
+                self.name,
+                "--root",
+                self.root,
+            ),
             *("--namespace", namespace or own, "--label", f"{OWNER}={own}", "--taint", f"{OWNER}={own}:NoSchedule"),
             "--allow-root",
             *flags,
@@ -108,7 +125,7 @@ def added_nodes(kubectl: Kubectl, folder: Path) -> Iterator[AddNode]:
     """Body of a fixture: `add_node("one", "--cpu", 4)` is a node that starts; `wait_ready` says when it is there."""
     made: list[NodeProcess] = []
 
-    def add(name: str, *flags: object, **options: str) -> NodeProcess:
+    def add(name: str, *flags: object, **options: Any) -> NodeProcess:
         node = NodeProcess(kubectl, folder, name, *flags, **options)
         made.append(node)
         node.launch()

@@ -277,8 +277,9 @@ class Node:
         if uid in self._there:
             self._done.add(uid)
         self._devices.release(uid)
-        _, writing = self._writers.pop(uid)
+        writer, writing = self._writers.pop(uid)
         writing.cancel()
+        log.info("pod %s/%s: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], nodestatus.end(writer.pod))
 
 
 def _why_waiting(status: Manifest) -> str:

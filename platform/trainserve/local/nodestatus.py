@@ -99,6 +99,18 @@ def _ended(container: Manifest, message: str, moment: str) -> Manifest:
     return {**container, "ready": False, "started": False, "state": {"terminated": terminated}}
 
 
+def end(pod: Manifest) -> str:
+    """How a pod has ended, for the log: `Failed (DeadlineExceeded): pytorch 143`."""
+    status = pod.get("status") or {}
+    reason = f" ({status['reason']})" if status.get("reason") else ""
+    codes = [
+        f"{container['name']} {container['state']['terminated']['exitCode']}"
+        for container in status.get("containerStatuses") or []
+        if "terminated" in container.get("state", {})
+    ]
+    return f"{status.get('phase', 'Unknown')}{reason}: {', '.join(codes) or 'no container has run'}"
+
+
 class StatusWriter:
     """Writes the newest status of one pod, in the background, as soon as the server hears it.
 
@@ -124,6 +136,11 @@ class StatusWriter:
         self._idle.clear()
         self._changed.set()
         return not self._is_gone
+
+    @property
+    def pod(self) -> Manifest:
+        """The pod's object as it was last seen or written."""
+        return self._pod
 
     async def written(self) -> None:
         """Wait until the newest status is written, or the pod is gone."""

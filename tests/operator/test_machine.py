@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.faults import FAULTS, Fault, Faulty
+from support.gangs import GANG_KINDS, groups, serving
 from support.kubelet import report
 from support.scenario import NAMESPACE, Crash, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Invalid, Manifest
+from trainserve.kube.podgroup import Gang
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S
+from trainserve.operator.pytorchjob.observed import Facilities
 
 JOB = "flowers"
 REPLICAS = ["master-0", "worker-0", "worker-1", "worker-2"]
@@ -27,10 +30,10 @@ SETTLED = 40  # passes of a quiet world within which everything is as it should 
 LONGEST_PAUSE_S = 61.0
 
 replica = st.sampled_from(REPLICAS)
-code = st.sampled_from([0, 1, 65, 137, 139, 143, 200, None])
+code = st.sampled_from([0, 65, 137, 139, 143, 143, 200, None])  # few that end the job
 jobs = st.fixed_dictionaries(
     {
-        "policy": st.sampled_from(["ExitCode", "OnFailure", "Never", "Always"]),
+        "policy": st.sampled_from(["ExitCode", "ExitCode", "OnFailure", "Always", "Never"]),
         "master": st.booleans(),
         "workers": st.integers(1, 3),
         "annotations": st.sampled_from([None, None, {names.ANNOTATION_RESTART: names.RESTART_IN_PLACE}]),
@@ -49,10 +52,11 @@ class Life(RuleBasedStateMachine):
 
     scenario: Scenario
 
-    @initialize(how=jobs, begun=st.booleans())
-    def begin(self, how: dict[str, Any], begun: bool) -> None:
+    @initialize(how=jobs, begun=st.booleans(), gang=st.sampled_from(["none", "kubernetes"]))
+    def begin(self, how: dict[str, Any], begun: bool, gang: Gang) -> None:
         self.how = how
-        self.scenario = Scenario(pytorchjob(JOB, **how))
+        facilities = Facilities(gang=gang)
+        self.scenario = Scenario(pytorchjob(JOB, **how), resources=serving(*GANG_KINDS), facilities=facilities)
         self.server = Faulty(self.scenario.cluster, self._created)
         self.scenario.controller_restarts(self.server)  # type: ignore[arg-type]
         self.scenario.look()
@@ -90,7 +94,7 @@ class Life(RuleBasedStateMachine):
         if not self.uid:
             self._create(names.PYTORCHJOB, pytorchjob(JOB, **self.how))
             self._a_new_job()
-        elif recreate:
+        elif recreate or self.finished is not None:
             self.scenario.run(self.scenario.cluster.delete(names.PYTORCHJOB, NAMESPACE, JOB))
             self._a_new_job()
         else:
@@ -154,7 +158,7 @@ class Life(RuleBasedStateMachine):
 
     # What happens to the controller.
 
-    @rule(part=st.sampled_from(["", "jobs", "pods", "services"]))
+    @rule(part=st.sampled_from(["", "jobs", "pods", "services", "groups"]))
     def controller_looks(self, part: str) -> None:
         """Its caches have caught up with nothing, or with one kind, so that they lag behind each other."""
         if part:
@@ -271,25 +275,35 @@ class Life(RuleBasedStateMachine):
         own = self._own_pods()
         owners = {None, self.uid}
         assert all(_controller(pod) in owners for pod in self.scenario.pods().values()), "a pod of a job that is gone"
+        event(f"at rest: {'gone' if job is None else self.scenario.state()}")
         if job is None:
             assert own == []
             return
         wanted = {f"{JOB}-{name}" for name in _wanted_names(job)}
         running = {pod["metadata"]["name"] for pod in own if pod["status"].get("phase") == "Running"}
         status = job["status"]
+        there = set(groups(self.scenario, names.POD_GROUP))
         if conditions.is_finished(status):
+            assert there == set()
             assert running == set()
             assert not any(pod["status"].get("phase", "Pending") == "Pending" for pod in own)
             if self.how["cleanPodPolicy"] == "All":
                 assert own == []
         elif _is_suspended(job):
             assert own == []
+            assert there == set()
             assert conditions.is_true(status, names.SUSPENDED)
         else:
-            assert running == {pod["metadata"]["name"] for pod in own} == wanted
+            assert {pod["metadata"]["name"] for pod in own} == wanted
+            done = {
+                pod["metadata"]["name"] for pod in own if pod["status"]["phase"] == "Succeeded"
+            }  # before the leader
+            assert running | done == wanted
             assert {f"{JOB}-{name}" for name in self.scenario.services()} == wanted
             assert conditions.is_true(status, names.RUNNING)
-            assert sum(counts["active"] for counts in status["replicaStatuses"].values()) == len(wanted)
+            with_gang = self.scenario.facilities.gang != "none"
+            assert there == ({names.pod_group_name(JOB, status["generation"])} if with_gang else set())
+            assert sum(counts["active"] for counts in status["replicaStatuses"].values()) == len(running)
 
     def _kubelet_does_its_part(self) -> None:
         self.scenario.run(self.scenario.kubelet.finish_deletions())

@@ -118,7 +118,7 @@ class Scenario:
     def look(self, *parts: str) -> None:
         """The caches catch up: all, or only those named; the rest stays stale."""
         kinds = {"jobs": names.PYTORCHJOB, "pods": names.POD, "services": names.SERVICE}
-        for part in parts or kinds:
+        for part in [part for part in parts or kinds if part in kinds]:
             self._seen[part] = self.run(self.cluster.list(kinds[part], NAMESPACE)).items
         for part, kind in self._optional.items():
             if (not parts or part in parts) and kind is not None and self.run(self.cluster.serves(kind)):

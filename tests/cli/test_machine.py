@@ -78,6 +78,27 @@ def test_a_full_disk_under_stdout(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+@pytest.mark.skipif(not DEV_FULL.exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stderr_changes_no_exit_code(tmp_path: Path) -> None:
+    with DEV_FULL.open("w") as full:
+        done = subprocess.run(command("status", "x"), stderr=full, env=environment(tmp_path), check=False)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("latin-1", b"caf\xe9 \\u20ac"), ("utf-8", "caf\u00e9 \u20ac".encode())],
+)
+def test_letters_that_a_terminal_does_not_have(encoding: str, written: bytes, tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "mine" / "pods" / "mine-master-0.g1" / "pytorch.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("caf\u00e9 \u20ac\n", encoding="utf-8")
+    env = {**environment(tmp_path), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command("logs", "mine"), capture_output=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"[mine-master-0.g1] " + written + b"\n"
+
+
 def test_a_reader_that_has_gone_changes_no_exit_code(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

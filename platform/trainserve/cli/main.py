@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import re
 import signal
@@ -129,6 +130,7 @@ def platform_command() -> None:
 def main() -> None:
     """Run the command line; never returns."""
     open_closed_streams()
+    write_every_letter()
     try:
         code = platform_command.main(prog_name="platform", standalone_mode=False)
     except click.exceptions.Abort:
@@ -169,6 +171,13 @@ def open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  for as long as we live
+
+
+def write_every_letter() -> None:
+    """A letter that stdout's encoding does not have is written as its number, a byte of a file's name as it is."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        out.reconfigure(errors="surrogateescape" if out.encoding.lower() == "utf-8" else "backslashreplace")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -233,10 +242,13 @@ def _current_folder_exists() -> bool:
 
 def report(error: errors.PlatformError) -> int:
     """Print an error the way every verb does, and return its exit code."""
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    for line in error.message.split("\n"):
-        click.echo(shorten(line, LONGEST_LINE), err=True)
-    if error.hint:
-        click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
-        click.echo(error.hint, err=True)
+    try:
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        for line in error.message.split("\n"):
+            click.echo(shorten(line, LONGEST_LINE), err=True)
+        if error.hint:
+            click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
+            click.echo(error.hint, err=True)
+    except OSError:  # nobody can be told, such as on a full disk: the exit code still says it
+        silence(sys.stderr)
     return error.exit_code

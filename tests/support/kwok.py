@@ -1,7 +1,7 @@
 """Simulated nodes: KWOK plays the kubelet of any number of nodes that are objects only; the real scheduler binds.
 
-A pod on such a node is Running at once, and gone at once when it is deleted. It ends when a test patches its status
-(`support.real.end_pod`), or by itself where its template has the annotation EXIT_CODE, after AFTER (Go's durations).
+A pod on such a node is Running at once, and gone at once when it is deleted. It ends when a test says so
+(`support.real.Team.end`), or by itself (`ending`): annotations of its template say how and when.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ LABEL = "test.trainserve.dev/node"  # of nodes that KWOK looks after; a node tha
 SIMULATED = "simulated"
 OWNER = "test.trainserve.dev/owner"  # label and taint of the nodes that one test has to itself
 EXIT_CODE = "test.trainserve.dev/exit-code"
-AFTER = "test.trainserve.dev/exit-after"
-# KWOK wants 40 s or less between two signs of life; a machine busy with tests may be late by many.
-LEASE_S = 40
+AFTER = "test.trainserve.dev/exit-after"  # in Go's notation, such as 2s; at once without it
+LEASE_S = 40  # of a node: renewed four times as often, so that a machine busy with tests may be late
 READY_S = 30.0
 NODE_IP = "192.0.2.1"  # of all of them: an address that is reserved for documents, so nothing is reached there
 

@@ -52,7 +52,7 @@ async def test_ctl_03_a_worker_that_fails_for_good_ends_the_rest(operator: Opera
 def test_ctl_04_a_name_that_no_service_may_have_is_refused(kubectl: Kubectl, namespace: str, tmp_path: Path) -> None:
     done = kubectl.run("apply", "-f", "-", stdin=as_text(in_namespace(pytorchjob("1st-run"), namespace)))
     assert done.returncode == 1
-    assert "metadata.name must be small letters, digits and -, from a letter to a letter or digit" in done.stderr
+    assert "metadata.name: Invalid value: must be small letters, digits and -, from a letter to a letter" in done.stderr
     assert kubectl("get", "pytorchjobs,pods,services", "-o", "name") == ""
 
     (tmp_path / "pictures/a").mkdir(parents=True)
@@ -71,7 +71,7 @@ async def test_ctl_05_a_long_name_runs_or_is_refused_with_the_longest_allowed(
             "apply", "-f", "-", stdin=as_text(in_namespace(pytorchjob("a" * length, workers=12), team.namespace))
         )
         assert done.returncode == 1, length
-        assert "metadata.name may have at most 53 letters with so many replicas" in done.stderr
+        assert "metadata.name: Invalid value: may have at most 53 letters with so many replicas" in done.stderr
     for length in (40, 53):
         name = "a" * length
         await team.create(pytorchjob(name, workers=12))

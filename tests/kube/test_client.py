@@ -314,6 +314,11 @@ def test_a_refusal_does_not_repeat_the_whole_object(tmp_path: Path) -> None:
             await cluster.patch(names.PYTORCHJOB, "team", "a", {})
         assert secret not in refused.value.message
         assert refused.value.message.endswith('letters): strict decoding error: unknown field "status.nodes"')
+        between = f'PyTorchJob "a" is invalid: {"spec.nothing: Required value, " * 20}one must be named "pytorch"'
+        playing.server.answers = [refusal(422, "Invalid", between)]
+        with pytest.raises(Invalid) as refused:
+            await cluster.patch(names.PYTORCHJOB, "team", "a", {})
+        assert refused.value.message == between
 
     play(tmp_path, body)
 

@@ -75,7 +75,8 @@ _UNREADABLE = (
     LookupError,
     ValueError,
 )
-_LONG_VALUE = re.compile(r'"((?:[^"\\]|\\.){256,})"')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_LONG = 256
 _WATCHED = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 
 
@@ -449,6 +450,6 @@ def _error(status: int, body: bytes | Mapping[str, Any]) -> ApiError:
             found = {"message": body[:200].decode("utf-8", "replace").strip() or f"HTTP status {status}"}
     reason, message = found.get("reason") or "", found.get("message") or f"HTTP status {status}"
     # Of a field with a wrong value the server repeats the value, be it the whole object, with all that is secret in it.
-    message = _LONG_VALUE.sub(lambda value: f"({len(value[1])} letters)", message)
+    message = _QUOTED.sub(lambda value: value[0] if len(value[1]) < _LONG else f"({len(value[1])} letters)", message)
     kind = _ERRORS.get(reason) or _BY_STATUS.get(status, ApiError)
     return kind(message, status=status, reason=reason or None)

@@ -29,6 +29,7 @@ _KEPT = (
     "pattern",
 )
 _INT32_MAX = 2**31 - 1
+_NAME = ".metadata.name"
 CRD_NAME = f"{names.PYTORCHJOB.plural}.{names.PYTORCHJOB.group}"
 
 
@@ -80,10 +81,11 @@ def is_ours(crd: Manifest) -> bool:
 
 def unknown_fields(crd: Manifest) -> set[str]:
     """Fields of a status that the controller writes, and that this definition does not know."""
-    version = next((each for each in crd["spec"]["versions"] if each["name"] == names.PYTORCHJOB.version), {})
+    versions: list[Manifest] = crd["spec"]["versions"]
+    version: Manifest = next((each for each in versions if each["name"] == names.PYTORCHJOB.version), {})
     root = (version.get("schema") or {}).get("openAPIV3Schema") or {}
     known = ((root.get("properties") or {}).get("status") or {}).get("properties") or {}
-    return _status()["properties"].keys() - known.keys()
+    return set(_status()["properties"]) - set(known)
 
 
 def _columns() -> list[Schema]:
@@ -120,7 +122,7 @@ def _root() -> Schema:
         "properties": {
             "apiVersion": {"type": "string", "description": f"Always {names.PYTORCHJOB.api_version}."},
             "kind": {"type": "string", "description": f"Always {names.PYTORCHJOB.kind}."},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},  # so that rules can name it
             "spec": spec,
             "status": _status(),
         },
@@ -151,16 +153,22 @@ def _replica_rules() -> list[Schema]:
         {"rule": "size(self) >= 1", "message": "needs Master, Worker, or both"},
         {
             "rule": "!('Master' in self) || self['Master'].replicas == 1",
-            "message": "Master.replicas must be exactly 1",
+            "message": "must be exactly 1",
+            "fieldPath": ".Master.replicas",
         },
         {
             "rule": "!('Worker' in self) || self['Worker'].replicas >= 1",
-            "message": "Worker.replicas must be at least 1",
+            "message": "must be at least 1",
+            "fieldPath": ".Worker.replicas",
         },
-        {
-            "rule": f"self.all(k, self[k].template.spec.containers.exists(c, {container}))",
-            "message": f'template.spec.containers: one container must be named "{names.CONTAINER}"',
-        },
+        *(
+            {
+                "rule": f"!('{kind}' in self) || self['{kind}'].template.spec.containers.exists(c, {container})",
+                "message": f'one container must be named "{names.CONTAINER}"',
+                "fieldPath": f".{kind}.template.spec.containers",
+            }
+            for kind in (names.REPLICA_MASTER, names.REPLICA_WORKER)
+        ),
     ]  # fmt: skip
 
 
@@ -211,8 +219,8 @@ def _name_rules() -> list[Schema]:
     rules = [
         {
             "rule": "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "message": "metadata.name must be small letters, digits and -, from a letter to a letter or digit "
-            "(a DNS-1035 label)",
+            "message": "must be small letters, digits and -, from a letter to a letter or digit (a DNS-1035 label)",
+            "fieldPath": _NAME,
         }
     ]
     workers = "('Worker' in self.spec.pytorchReplicaSpecs ? self.spec.pytorchReplicaSpecs['Worker'].replicas : 0)"
@@ -225,8 +233,9 @@ def _name_rules() -> list[Schema]:
         rules.append(
             {
                 "rule": f"{several}size(self.metadata.name) <= {longest}",
-                "message": f"metadata.name may have at most {longest} letters with so many replicas, so that every "
-                f"pod's name has at most {MAX_LABEL}",
+                "message": f"may have at most {longest} letters with so many replicas, so that every pod's name has at "
+                f"most {MAX_LABEL}",
+                "fieldPath": _NAME,
             }
         )
     return rules

@@ -381,9 +381,20 @@ def _problem(detail: Any) -> Problem:
         return Problem(path, "is required")
     if detail["loc"][-1] == "[key]":
         return Problem(path, f'"{detail["input"]}" is no replica type: must be Master or Worker, spelt so')
+    if detail["type"] == "too_short":
+        return Problem(path, "needs Master, Worker, or both")
     value = detail["input"]
-    shown = repr(value) if isinstance(value, (str, int, float, bool)) else type(value).__name__
-    return Problem(path, f"{shown} is not allowed: {detail['msg']}")
+    shown = repr(value)
+    if isinstance(value, (dict, list)):
+        shown = "an object" if isinstance(value, dict) else "a list"
+    return Problem(path, f"{shown} is not allowed: {_said(detail['msg'])}")
+
+
+def _said(message: str) -> str:
+    """Pydantic's sentence in an API server's terms."""
+    return re.sub(
+        r"a valid dictionary( or instance of \w+)?", "an object", message.replace("Input should be", "must be")
+    )
 
 
 def _path(location: tuple[str | int, ...]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Manifest, NotFound
+from trainserve.kube.cluster import ApiError, Conflict, Manifest, NotFound
 from trainserve.local.server import MemoryCluster
 from trainserve.operator.election import Election
 from trainserve.operator.fence import Fenced, LeaseLost
@@ -308,6 +308,43 @@ def test_a_lease_that_somebody_deletes_is_made_again() -> None:
         await first.election.step()
         assert first.leads
         assert (await world.lease())["holderIdentity"] == "a"
+
+    play(body)
+
+
+def test_a_namespace_that_is_not_there_is_told_and_not_asked_for_again_and_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body(world: World) -> None:
+        first = world.operator("a")
+
+        async def refused(*_: object, **__: object) -> Manifest:
+            raise NotFound('namespaces "team" not found')
+
+        world.server.create = refused  # type: ignore[method-assign]
+        await first.election.step()
+        assert not first.leads
+        assert first.requests == 2  # is there a lease, and may there be one
+
+    play(body)
+    assert 'the lease cannot be renewed or read: namespaces "team" not found' in caplog.text
+
+
+def test_somebody_who_is_always_quicker_is_left_alone() -> None:
+    async def body(world: World) -> None:
+        first = world.operator("a")
+        await first.election.step()
+
+        async def quicker(*_: object, **__: object) -> Manifest:
+            raise Conflict("the object has been modified")
+
+        world.server.patch = quicker  # type: ignore[method-assign]
+        before = first.requests
+        await first.election.step()
+        assert first.requests - before <= 6
+        assert first.leads  # the lease is ours all the time, until it runs out
+        world.now += 10
+        assert not first.leads
 
     play(body)
 

@@ -21,6 +21,7 @@ from trainserve.operator.lease import Timing
 
 log = logging.getLogger(__name__)
 
+_TRIES = 3  # of one attempt: who was quicker is known after one
 SILENT = "the API server did not answer in time"  # of a TimeoutError, which has no words of its own
 RELEASE_S = 5.0  # longest wait for the API server to take the release; without it others wait the lease's duration
 
@@ -129,23 +130,30 @@ class Election:
         """Whether the lease is ours now."""
         if self._stale:
             await self._read()
-        while True:
+        for _ in range(_TRIES):
             lease, now = self._lease, self._wall()
             step = leases.next_step(lease, self._holder, self._clock() - self._seen_at)
+            self._stale = True  # until what is done now has succeeded
+            if lease is not None and step == "wait":
+                self._say(f"waiting: {lease['spec']['holderIdentity']} holds the lease")
+                return False
             try:
-                if step == "create":
+                if lease is None:
                     fresh = leases.new(self._name, self._namespace, self._holder, self._timing, now)
                     self._see(await self._cluster.create(names.LEASE, self._namespace, fresh))
-                elif lease is not None and step != "wait":
+                else:
                     change = leases.renewed if step == "renew" else leases.taken
                     self._see(await self._patch(change(lease, self._holder, self._timing, now)))
-            except (Conflict, AlreadyExists, NotFound):
-                await self._read()  # somebody was quicker, or has deleted it
-                continue
-            self._stale = step == "wait"
-            if step == "wait" and lease is not None:
-                self._say(f"waiting: {lease['spec']['holderIdentity']} holds the lease")
-            return step != "wait"
+            except NotFound:
+                if lease is None:
+                    raise  # it is the namespace that is not there
+                await self._read()  # somebody has deleted it
+            except (Conflict, AlreadyExists):
+                await self._read()  # somebody was quicker
+            else:
+                self._stale = False
+                return True
+        raise Conflict(f"somebody was quicker {_TRIES} times")
 
     async def _read(self) -> Manifest | None:
         try:

@@ -127,19 +127,6 @@ def test_a_published_file_replaces_another(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-def test_a_folder_for_a_socket_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = tmp_path / ("x" * 100)
-    deep.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(deep))
-    folder = files.short_folder("trainserve-test-", 80)
-    try:
-        assert folder.parent == Path("/tmp")
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert names(deep) == []
-    finally:
-        folder.rmdir()
-
-
 def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))

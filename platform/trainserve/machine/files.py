@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,21 +168,6 @@ def sync_tree(folder: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
     _sync(folder)
-
-
-def short_folder(prefix: str, longest: int) -> Path:
-    """A new folder below $TMPDIR that only this user may enter, or below /tmp where its path has over `longest` bytes.
-
-    For a Unix socket, whose path may have 107 bytes on Linux and 103 on macOS. The folder stays locked as long as this
-    process lives, so that what a killed one left is known (`temporary.remove_stale_folders`).
-    """
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    if len(os.fsencode(folder)) > longest:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
-    with contextlib.suppress(OSError):  # a file system without locks
-        locks.try_lock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC))  # never closed: it goes with the process
-    return folder
 
 
 def _name(error: BaseException, path: Path) -> None:

@@ -13,6 +13,7 @@ from support import published
 from support.command import command, environment, platform
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.train import download, get_files
+from trainserve.train import get as get_module
 from trainserve.train.get import get, write
 from trainserve.train.get_readers import Picture, read
 from trainserve.train.get_sources import SOURCES
@@ -324,3 +325,29 @@ def test_no_folder_is_begun_before_the_first_picture_is_there(tmp_path):
 
     made = write(SOURCES["digits"], pictures(), tmp_path / "digits")
     assert (made.pictures, made.classes) == (2, 2)
+
+
+def test_two_commands_into_one_folder_have_one_data_set(tmp_path, tiny, monkeypatch):
+    """The slower one finds what the faster one has made meanwhile, and looks at it as at any other."""
+    place = tiny("cifar10")
+    read_slowly = get_module.get_readers.read
+
+    def read(source, files):
+        monkeypatch.setattr(get_module.get_readers, "read", read_slowly)
+        first = get("cifar10", tmp_path / "out", local=place)
+        assert not first.reused
+        return read_slowly(source, files)
+
+    monkeypatch.setattr(get_module.get_readers, "read", read)
+    second = get("cifar10", tmp_path / "out", local=place)
+    assert second.reused
+    assert {path.name for path in tmp_path.iterdir()} == {"files", "out"}
+
+    def somebody_else(source, files):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "file").touch()
+        return read_slowly(source, files)
+
+    monkeypatch.setattr(get_module.get_readers, "read", somebody_else)
+    with pytest.raises(UserError, match="exists and is not the cifar10 data set"):
+        get("cifar10", tmp_path / "mine", local=place)

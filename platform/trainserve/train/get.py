@@ -74,6 +74,8 @@ def get(
         )
         return write(source, get_readers.read(source, files), destination, limit)
     except OSError as error:
+        if destination.exists():  # another command was faster
+            return _existing(source, destination, limit)
         hint = "choose another place, or free some space there"
         raise EnvironmentProblem(f"{error.filename or destination}: {error.strerror or error}", hint=hint) from error
 

@@ -195,6 +195,7 @@ def _a_life(scenario: Scenario) -> tuple[set[str], dict[str, str], list[tuple[st
     return set(groups(scenario)), scenario.generations(), scenario.conditions()
 
 
+@pytest.mark.slow
 def test_a_controller_that_dies_at_any_write_leaves_the_same_groups() -> None:
     def play(writes: int, *, after: bool) -> tuple[Any, int]:
         with _scenario(workers=1) as scenario:

@@ -77,7 +77,7 @@ async def test_ctl_02_a_failed_job_without_time_to_live_goes_at_once(operator: O
     await team.create(pytorchjob(workers=1, policy="Never", ttlSecondsAfterFinished=0))
     await team.until_pods(2)
     await team.end("flowers-worker-0", 1)
-    await team.until_gone(timeout_s=10)
+    await team.until_gone(timeout_s=15)
 
 
 async def test_ctl_02_the_time_to_live_is_kept_by_a_controller_that_came_later(operator: Operator, team: Team) -> None:

@@ -9,7 +9,7 @@ JOBS := 3
 # Tests against a real API server at a time: most of each is waiting for it.
 CLUSTER_JOBS := 6
 
-.PHONY: help setup demo test test-fast test-cluster lint fmt verify generate bench bench-gpu bench-serving clean
+.PHONY: help setup demo test test-fast test-cluster test-kueue lint fmt verify generate bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -31,6 +31,9 @@ test-fast: $(READY)  ## the tests that need seconds
 test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
 	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared \
 		-n $(CLUSTER_JOBS) --dist loadgroup --no-loadscope-reorder
+
+test-kueue: $(READY)  ## beside the real Kueue, which is built once from its module (minutes)
+	@$(PY) -m pytest tests/kueue -q
 
 lint: $(READY)  ## ruff, mypy strict, import contracts
 	@.venv/bin/ruff check .
@@ -60,6 +63,9 @@ bench-gpu: $(READY)  ## the same on a GPU; says so and skips where there is none
 
 bench-serving: $(READY)  ## the native engine against TorchServe: requests a second, latency (two minutes)
 	@$(PY) tests/benchmarks/serving.py
+
+bench-controller: $(READY)  ## the controller beside Kubeflow's Training Operator on one API server (15 minutes)
+	@$(PY) tests/benchmarks/controller.py
 
 clean:  ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out

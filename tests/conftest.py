@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CLUSTER_TESTS = Path(__file__).parent / "cluster"
+CLUSTER_TESTS = tuple(Path(__file__).parent / folder for folder in ("cluster", "kueue"))
 
 
 def pytest_configure() -> None:
@@ -27,11 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The tests against a real API server run where they are asked for: pytest tests/cluster."""
-    if collection_path != CLUSTER_TESTS:
+    """The tests against a real API server run where they are asked for: pytest tests/cluster, pytest tests/kueue."""
+    if collection_path not in CLUSTER_TESTS:
         return None
     asked = [Path(config.invocation_params.dir, str(word).split("::")[0]).resolve() for word in config.args]
-    return None if any(path == CLUSTER_TESTS or CLUSTER_TESTS in path.parents for path in asked) else True
+    return None if any(collection_path in {path, *path.parents} for path in asked) else True
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ def kubectl(server: OwnServer) -> Iterator[Kubectl]:
 @pytest.fixture
 def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Operator]:
     found = Operator(kubectl, tmp_path)
-    found.start()
-    yield found
-    if found.process is not None:
-        found.kill()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()

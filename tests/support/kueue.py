@@ -59,7 +59,7 @@ class Kueue:
         config.write_text(json.dumps(self._config(certificates)))
         words = [program, f"--config={config}", f"--kubeconfig={self._plane.kubeconfig}"]
         words += ["--feature-gates=VisibilityOnDemand=false"]
-        self._process = Guarded(words, self._folder / "kueue.log")
+        self._process = Guarded([*_with_etc(self._etc(certificates)), *words], self._folder / "kueue.log")
         self._await_ready()
         _apply(kubectl, webhooks)
 
@@ -77,6 +77,15 @@ class Kueue:
             if not self._process.alive() or time.monotonic() > give_up:
                 raise EnvironmentProblem(f"Kueue does not start:\n{self._process.tail()}")
             time.sleep(0.1)
+
+    def _etc(self, certificates: Path) -> Path:
+        """What it sees as /etc: it reads certificates for its metrics from there, and no setting says otherwise."""
+        etc = self._folder / "etc"
+        shutil.copytree(certificates, etc / "kueue/metrics/certs")
+        for name in ("hosts", "resolv.conf"):
+            if Path("/etc", name).exists():
+                shutil.copy(Path("/etc", name), etc / name)
+        return etc
 
     def _config(self, certificates: Path) -> dict[str, Any]:
         return {
@@ -99,6 +108,12 @@ class Kueue:
                 client["url"] = f"https://{LOOPBACK}:{self._ports.port('webhook')}{path}"
                 client["caBundle"] = base64.b64encode((self._plane.folder / "tls.crt").read_bytes()).decode()
         return found
+
+
+def _with_etc(folder: Path) -> list[object]:
+    """Words before a command: it runs in a mount namespace of its own, which needs no privilege."""
+    script = 'mount --bind "$0" /etc && exec "$@"'
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, folder]
 
 
 def _webhook_clients(manifest: dict[str, Any]) -> list[dict[str, Any]]:

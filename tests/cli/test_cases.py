@@ -17,7 +17,7 @@ import pytest
 from support.command import command, environment, platform
 from support.here import Here
 from support.runs import wait_until
-from support.tiny import OBEDIENT, tiny_run
+from support.tiny import OBEDIENT, STUBBORN, tiny_run
 from trainserve import Client
 from trainserve.errors import EXIT_TIMEOUT
 
@@ -253,8 +253,7 @@ def test_cli_08_ctrl_c_while_following_ends_nothing_and_every_printed_command_wo
 
 @pytest.mark.slow
 def test_cli_08_ctrl_c_twice_stops_in_the_background(home: Path) -> None:
-    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + OBEDIENT.split("; ", 3)[3]
-    run = tiny_run("mine", stubborn)
+    run = tiny_run("mine", STUBBORN)
     with process("resume", "mine", home=home) as following:
         wait_until(lambda: bool(run.log_files()), "the run begins", 60)
         following.send_signal(signal.SIGINT)

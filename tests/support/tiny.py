@@ -19,6 +19,8 @@ from trainserve.local.rundir import RunDir
 SLEEP = "import time; print('here', flush=True); time.sleep(60)"
 # Ends in order on SIGTERM, as a training rank does.
 OBEDIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); " + SLEEP
+# Does not end on SIGTERM, and says when it is so.
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
 
 
 def tiny_run(name: str, source: str, **options: Any) -> RunDir:

@@ -31,6 +31,7 @@ LONGEST_PAUSE_S = 61.0
 
 replica = st.sampled_from(REPLICAS)
 code = st.sampled_from([0, 65, 137, 139, 143, 143, 200, None])  # few that end the job
+losses = st.sampled_from(["delete", "vanish", *3 * ["delete its service"], "take its name", "free a name"])
 jobs = st.fixed_dictionaries(
     {
         "policy": st.sampled_from(["ExitCode", "ExitCode", "OnFailure", "Always", "Never"]),
@@ -135,7 +136,7 @@ class Life(RuleBasedStateMachine):
         elif phase in {"Running", "Pending"}:
             self.scenario.run(kubelet.fail(full, how))
 
-    @rule(name=replica, how=st.sampled_from(["delete", "vanish", "delete its service", "take its name", "free a name"]))
+    @rule(name=replica, how=losses)
     def something_is_taken_away(self, name: str, how: str) -> None:
         """Also the name that the job needs: by somebody else's object, with all labels of ours."""
         full, cluster = f"{JOB}-{name}", self.scenario.cluster

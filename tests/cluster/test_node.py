@@ -354,9 +354,9 @@ async def test_a_gang_trains_over_two_nodes_loses_a_rank_and_a_node_and_succeeds
 
     # The controller cannot reach these pods; their node tells it how far they are.
     job = await team.until(
-        lambda job: job["status"].get("progress", {}).get("epoch", 0) >= 1, "progress", name="digits", timeout_s=120
+        lambda job: job["status"].get("progress", {}).get("epoch", 0) >= 1, "progress", name="digits", timeout_s=240
     )
-    job = await team.until_state(names.SUCCEEDED, "digits", timeout_s=180)
+    job = await team.until_state(names.SUCCEEDED, "digits", timeout_s=300)
     assert job["status"]["restarts"] == 1
     assert json.loads((output / "bundle" / "model.json").read_text())["classes"] == [str(digit) for digit in range(10)]
     master = next(each for each in await team.children(name="digits") if each["metadata"]["name"].endswith("master-0"))

@@ -96,7 +96,9 @@ class Cluster(Protocol):
         """Whether the server has this very version of the kind, by discovery: servers differ in what is switched on."""
         ...
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest: ...
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
+        """A namespace of None: the kind has none."""
+        ...
 
     async def list(
         self,

@@ -79,9 +79,9 @@ class MemoryCluster:
         await asyncio.sleep(0)
         return kind in self._resources
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         await asyncio.sleep(0)
-        return _copy(self._find(kind, namespace, name))
+        return _copy(self._find(kind, namespace or "", name))
 
     async def list(
         self,

@@ -32,7 +32,7 @@ class Fenced:
     async def serves(self, kind: Kind) -> bool:
         return await self._cluster.serves(kind)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         return await self._cluster.get(kind, namespace, name)
 
     async def list(

@@ -27,6 +27,13 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0
         time.sleep(0.02)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """The same for a coroutine, within 10 s."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from support import bundles
 from support.here import Here
 from support.pictures import write_classes
+from trainserve.machine.files import sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,23 @@ def test_table_json_yaml_and_the_file_say_the_same(models: Path, tmp_path: Path,
     right = [row["class"] == row["predicted"] for row in saved["predictions"]]
     assert sum(right) / 25 == found["top1"]
     assert sum(saved["confusion"][k][k] for k in range(30)) == sum(right)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_model_that_has_diverged_is_measured_and_told(models: Path, tmp_path: Path, here: Here) -> None:
+    wild = Path(shutil.copytree(models / "bundle", tmp_path / "wild"))
+    weights = load_file(wild / "weights.safetensors")
+    save_file({**weights, "fc.bias": torch.full_like(weights["fc.bias"], torch.nan)}, wild / "weights.safetensors")
+    description = json.loads((wild / "model.json").read_text())
+    description["digests"]["weights.safetensors"] = sha256_of(wild / "weights.safetensors")
+    (wild / "model.json").write_text(json.dumps(description))
+    done = here("evaluate", wild, "--data", models / "data", "-o", "json", "--save", tmp_path / "result.json")
+    assert done.code == 0
+    assert "warning: 25 of 25 answers are no number (NaN), such as that to class-00/a b.png, and count" in done.err
+    for text in (done.out, (tmp_path / "result.json").read_text()):
+        found = json.loads(text, parse_constant=pytest.fail)  # NaN is not JSON
+        assert (found["unanswered"], found["top1"], found["ece"]) == (25, 0, 1)
+    assert found["predictions"][0]["predicted"] is None
 
 
 @pytest.mark.usefixtures("home")

@@ -148,6 +148,18 @@ def test_wrong_requests_are_told_first(
         export(tmp_path / "no bundle is looked at", form, tmp_path / name, **options)
 
 
+def test_a_network_that_answers_no_numbers_is_told_as_that(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(images: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images), 3), torch.nan)
+
+    monkeypatch.setattr(exports, "network_of", lambda _: broken)
+    with pytest.raises(RunFailed, match=r"gives logits that are no numbers \(NaN\)\nhint: .* smaller --lr"):
+        export(bundle, "torchscript", tmp_path / "m.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(EnvironmentProblem, match="onnxscript is not installed") as caught:

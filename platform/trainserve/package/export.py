@@ -141,6 +141,11 @@ def _compare(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], to
     """The largest difference. Raises RunFailed where it is more than `tolerance`, or a number is none."""
     largest = 0.0
     for answer, right in zip(found, expected, strict=True):
+        if not bool((answer - answer == 0).all()):  # NaN, or infinite
+            raise RunFailed(
+                f"{who} gives logits that are no numbers (NaN)",
+                hint="nothing was written; the weights are broken: train again, with a smaller --lr",
+            )
         difference = float((answer - right).abs().max()) if answer.shape == right.shape else float("nan")
         if not difference <= tolerance:
             raise RunFailed(

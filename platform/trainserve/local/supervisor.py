@@ -315,7 +315,7 @@ def _record_end(run: RunDir, code: int, message: str) -> None:
     try:
         write_json(run.supervisor_path, {**run.supervisor(), "ended": {"code": code, "message": message}})
     except OSError as error:
-        log.error("%s cannot be written: %s", run.supervisor_path, error)
+        log.error("%s cannot be written: %s", run.supervisor_path, error.strerror or error)
 
 
 async def _supervise(run: RunDir, owner_fd: int | None, lock: int, *, resume: bool) -> None:

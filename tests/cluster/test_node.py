@@ -6,27 +6,21 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from support.command import platform
 from support.kubectl import Kubectl
-from support.kwok import on_own_nodes
 from support.nodeprocess import AddNode, Pods, added_nodes
+from support.nodetraining import checkpointed, digits_folder, training
 from support.operating import Operator
 from support.real import Team, condition_of
 from support.runs import alive, terminated, wait_until
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest
-from trainserve.kube.job import training_job
 from trainserve.kube.names import EVENT, POD
 from trainserve.local.process import marked
-from trainserve.spec.load import load
 
 
 @pytest.fixture
@@ -263,64 +257,7 @@ async def test_sigterm_stops_pods_in_order_and_tells_that_the_node_goes(
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 pictures of each digit."""
-    folder = tmp_path_factory.mktemp("data")
-    got = platform("data", "get", "digits", folder / "all", home=folder)
-    assert got.returncode == 0, got.stderr
-    for kind in sorted(path for path in (folder / "all").rglob("*") if path.is_dir() and list(path.glob("*.png"))):
-        to = folder / "digits" / kind.name
-        to.mkdir(parents=True, exist_ok=True)
-        for picture in sorted(kind.glob("*.png"))[:20]:
-            shutil.copy(picture, to / picture.name)
-    return folder / "digits"
-
-
-def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: int) -> Manifest:
-    """What `platform train` would create, spread over the nodes of the test's own; one core a pod."""
-    train = {
-        "nodes": nodes,
-        "epochs": epochs,
-        "batchSize": 12 * nodes,
-        "workers": 0,
-        "checkpointEverySteps": 2,
-        "warmupEpochs": 0,
-        "lr": 0.05,
-    }
-    sets = ["metadata.name=digits", f"data.path={data}", "model.imageSize=16", "data.augment.cropScale=[0.9,1]"]
-    classifier = load(None, [*sets, *(f"train.{name}={value}" for name, value in train.items())])
-    job = training_job(
-        classifier,
-        namespace=namespace,
-        output=str(output),
-        data_path=str(data),
-        python=sys.executable,
-        image=names.LOCAL_IMAGE,
-        local=True,
-    )
-    for replica in job["spec"]["pytorchReplicaSpecs"].values():
-        template = replica["template"]
-        template["spec"] = on_own_nodes(template["spec"], namespace)
-        template["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
-        template["spec"]["topologySpreadConstraints"] = [
-            {
-                "topologyKey": names.LABEL_HOSTNAME,
-                "maxSkew": 1,
-                "whenUnsatisfiable": "DoNotSchedule",
-                "nodeTaintsPolicy": "Honor",
-                "labelSelector": {"matchLabels": {names.LABEL_JOB_NAME: "digits"}},
-            }
-        ]
-    return job
-
-
-def events_of(output: Path) -> list[dict[str, object]]:
-    path = output / "events.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def checkpointed(output: Path) -> int:
-    """The step of the newest checkpoint."""
-    return max((int(str(event["step"])) for event in events_of(output) if event["kind"] == "checkpoint"), default=0)
+    return digits_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.timeout(600)

@@ -10,6 +10,7 @@ import pytest
 
 from support.kubectl import Kubectl
 from support.kueue import Kueue
+from support.nodeprocess import AddNode, added_nodes
 from support.operating import Operator
 from support.testserver import OwnServer
 
@@ -44,6 +45,11 @@ def kubectl(server: OwnServer) -> Iterator[Kubectl]:
     everywhere("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=30s")
     yield Kubectl(server.server.kubeconfig, name)
     everywhere("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def add_node(kubectl: Kubectl, tmp_path: Path) -> Iterator[AddNode]:
+    yield from added_nodes(kubectl, tmp_path)
 
 
 @pytest.fixture

@@ -5,54 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from support.kubectl import Kubectl
+from support.queues import GROUP, GROUP_SIZE, PRIORITY, QUEUE, make_priority, make_queue, pods_of, running, state
 from support.operating import Operator
 from support.runs import wait_until
-from trainserve.kube import names
 
-QUEUE = "kueue.x-k8s.io/queue-name"
-PRIORITY = "kueue.x-k8s.io/priority-class"
-GROUP = "kueue.x-k8s.io/pod-group-name"
-GROUP_SIZE = "kueue.x-k8s.io/pod-group-total-count"
 WITHIN_S = 60.0
-
-
-def _queue(kubectl: Kubectl, cpus: int) -> str:
-    """A queue of the test's namespace with room for so many CPUs; higher priorities preempt lower ones in it."""
-    name = str(kubectl.namespace)
-    quota = {"name": "cpu", "nominalQuota": str(cpus)}
-    kubectl.apply(
-        {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ResourceFlavor", "metadata": {"name": name}},
-        {
-            "apiVersion": "kueue.x-k8s.io/v1beta2",
-            "kind": "ClusterQueue",
-            "metadata": {"name": name},
-            "spec": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
-                "preemption": {"withinClusterQueue": "LowerPriority"},
-                "resourceGroups": [
-                    {"coveredResources": ["cpu"], "flavors": [{"name": name, "resources": [quota]}]},
-                ],
-            },
-        },
-        {
-            "apiVersion": "kueue.x-k8s.io/v1beta2",
-            "kind": "LocalQueue",
-            "metadata": {"name": "training", "namespace": name},
-            "spec": {"clusterQueue": name},
-        },
-    )
-    return "training"
-
-
-def _priority(kubectl: Kubectl, name: str, value: int) -> None:
-    kubectl.apply(
-        {
-            "apiVersion": "kueue.x-k8s.io/v1beta2",
-            "kind": "WorkloadPriorityClass",
-            "metadata": {"name": name},
-            "value": value,
-        }
-    )
 
 
 def _job(name: str, labels: dict[str, str], *, pod_labels: dict[str, str] | None = None) -> dict[str, Any]:
@@ -74,22 +31,8 @@ def _job(name: str, labels: dict[str, str], *, pod_labels: dict[str, str] | None
     }
 
 
-def _state(kubectl: Kubectl, name: str) -> str:
-    conditions = (kubectl.json("get", "pytorchjob", name).get("status") or {}).get("conditions") or [{"type": ""}]
-    return str(conditions[-1]["type"])
-
-
 def _suspended(kubectl: Kubectl, name: str) -> bool:
     return bool((kubectl.json("get", "pytorchjob", name)["spec"].get("runPolicy") or {}).get("suspend"))
-
-
-def _pods(kubectl: Kubectl, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = kubectl.json("get", "pods", "-l", f"{names.LABEL_JOB_NAME}={name}")["items"]
-    return found
-
-
-def _running(kubectl: Kubectl, name: str) -> int:
-    return sum(1 for pod in _pods(kubectl, name) if (pod.get("status") or {}).get("phase") == "Running")
 
 
 def _succeed(kubectl: Kubectl, name: str) -> None:
@@ -105,40 +48,40 @@ def _succeed(kubectl: Kubectl, name: str) -> None:
 
 
 def test_a_queue_with_room_for_one_job_admits_two_one_after_the_other(kubectl: Kubectl, operator: Operator) -> None:
-    queue = _queue(kubectl, 4)
+    queue = make_queue(kubectl, 4)
     kubectl.apply(_job("first", {QUEUE: queue}))
-    wait_until(lambda: _state(kubectl, "first") == "Running", "the first job runs", WITHIN_S)
+    wait_until(lambda: state(kubectl, "first") == "Running", "the first job runs", WITHIN_S)
     kubectl.apply(_job("second", {QUEUE: queue}))
-    wait_until(lambda: _state(kubectl, "second") == "Suspended", "the second one waits", WITHIN_S)
-    assert _pods(kubectl, "second") == []
-    assert _running(kubectl, "first") == 4
+    wait_until(lambda: state(kubectl, "second") == "Suspended", "the second one waits", WITHIN_S)
+    assert pods_of(kubectl, "second") == []
+    assert running(kubectl, "first") == 4
     _succeed(kubectl, "first")
-    wait_until(lambda: _state(kubectl, "first") == "Succeeded", "the first job ends", WITHIN_S)
-    wait_until(lambda: _running(kubectl, "second") == 4, "the second one runs", WITHIN_S)
+    wait_until(lambda: state(kubectl, "first") == "Succeeded", "the first job ends", WITHIN_S)
+    wait_until(lambda: running(kubectl, "second") == 4, "the second one runs", WITHIN_S)
     assert not _suspended(kubectl, "second")
 
 
 def test_a_higher_priority_preempts_a_running_job_which_resumes(kubectl: Kubectl, operator: Operator) -> None:
-    queue = _queue(kubectl, 4)
+    queue = make_queue(kubectl, 4)
     urgent = f"{kubectl.namespace}-urgent"
-    _priority(kubectl, urgent, 1000)
+    make_priority(kubectl, urgent, 1000)
     kubectl.apply(_job("low", {QUEUE: queue}))
-    wait_until(lambda: _running(kubectl, "low") == 4, "the job of low priority runs", WITHIN_S)
-    before = {pod["metadata"]["uid"] for pod in _pods(kubectl, "low")}
+    wait_until(lambda: running(kubectl, "low") == 4, "the job of low priority runs", WITHIN_S)
+    before = {pod["metadata"]["uid"] for pod in pods_of(kubectl, "low")}
     kubectl.apply(_job("high", {QUEUE: queue, PRIORITY: urgent}))
-    wait_until(lambda: _running(kubectl, "high") == 4, "the urgent one runs", WITHIN_S)
-    assert _state(kubectl, "low") == "Suspended"
-    assert _pods(kubectl, "low") == []
+    wait_until(lambda: running(kubectl, "high") == 4, "the urgent one runs", WITHIN_S)
+    assert state(kubectl, "low") == "Suspended"
+    assert pods_of(kubectl, "low") == []
     _succeed(kubectl, "high")
-    wait_until(lambda: _running(kubectl, "low") == 4, "the preempted one runs again", WITHIN_S)
+    wait_until(lambda: running(kubectl, "low") == 4, "the preempted one runs again", WITHIN_S)
     again = kubectl.json("get", "pytorchjob", "low")["status"]
-    assert before.isdisjoint(pod["metadata"]["uid"] for pod in _pods(kubectl, "low"))
+    assert before.isdisjoint(pod["metadata"]["uid"] for pod in pods_of(kubectl, "low"))
     assert again.get("restarts", 0) == 0  # being preempted is nobody's failure
     assert again["conditions"][-1]["type"] == "Running"
 
 
 def test_plain_pod_groups_by_labels_are_admitted_one_after_the_other(kubectl: Kubectl, operator: Operator) -> None:
-    queue = _queue(kubectl, 4)
+    queue = make_queue(kubectl, 4)
 
     def grouped(name: str) -> dict[str, Any]:
         labels = {QUEUE: queue, GROUP: name}
@@ -148,15 +91,15 @@ def test_plain_pod_groups_by_labels_are_admitted_one_after_the_other(kubectl: Ku
         return job
 
     kubectl.apply(grouped("first"))
-    wait_until(lambda: _running(kubectl, "first") == 4, "the first group runs", WITHIN_S)
+    wait_until(lambda: running(kubectl, "first") == 4, "the first group runs", WITHIN_S)
     kubectl.apply(grouped("second"))
-    wait_until(lambda: len(_pods(kubectl, "second")) == 4, "the second group is there", WITHIN_S)
-    assert all(pod["spec"].get("schedulingGates") for pod in _pods(kubectl, "second"))
-    assert _running(kubectl, "second") == 0
-    for pod in _pods(kubectl, "first"):
+    wait_until(lambda: len(pods_of(kubectl, "second")) == 4, "the second group is there", WITHIN_S)
+    assert all(pod["spec"].get("schedulingGates") for pod in pods_of(kubectl, "second"))
+    assert running(kubectl, "second") == 0
+    for pod in pods_of(kubectl, "first"):
         kubectl(
             "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge", "-p",
             '{"status":{"phase":"Succeeded"}}',
         )  # fmt: skip
-    wait_until(lambda: _state(kubectl, "first") == "Succeeded", "the first job ends", WITHIN_S)
-    wait_until(lambda: _running(kubectl, "second") == 4, "the second group runs", WITHIN_S)
+    wait_until(lambda: state(kubectl, "first") == "Succeeded", "the first job ends", WITHIN_S)
+    wait_until(lambda: running(kubectl, "second") == 4, "the second group runs", WITHIN_S)

@@ -20,10 +20,10 @@ from support.coroutines import pytest_pyfunc_call  # noqa: F401 - pytest finds i
 from support.kubectl import Kubectl
 from support.kwok import add_nodes
 from support.operating import Operator
-from support.real import Team
+from support.real import Team, connected
 from support.testserver import OwnServer, Server
 from trainserve.errors import EnvironmentProblem
-from trainserve.kube.client import KubeCluster, connect
+from trainserve.kube.client import KubeCluster
 
 HERE = Path(__file__).parent
 OWN = {"own_server", "server_without_gangs"}
@@ -125,7 +125,7 @@ def cluster(server: Server) -> AbstractAsyncContextManager[KubeCluster]:
 
 @asynccontextmanager
 async def _open(kubeconfig: str) -> AsyncIterator[KubeCluster]:
-    async with connect(kubeconfig) as found:
+    async with connected(kubeconfig) as found:
         yield found
 
 
@@ -137,7 +137,7 @@ def team(server: Server, namespace: str) -> AbstractAsyncContextManager[Team]:
 
 @asynccontextmanager
 async def _team(kubeconfig: str, namespace: str) -> AsyncIterator[Team]:
-    async with connect(kubeconfig) as found:
+    async with connected(kubeconfig) as found:
         yield Team(found, namespace)
 
 

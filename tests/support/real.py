@@ -21,10 +21,21 @@ SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 WITHIN_S = 20.0
 
 
+CLOSED_S = 0.1
+
+
+@asynccontextmanager
+async def connected(kubeconfig: str) -> AsyncIterator[KubeCluster]:
+    """A client of it, whose connections are closed before the event loop is: TLS takes some turns of the loop."""
+    async with connect(kubeconfig) as cluster:
+        yield cluster
+    await asyncio.sleep(CLOSED_S)
+
+
 @asynccontextmanager
 async def namespaced(kubeconfig: str, *namespaces: str) -> AsyncIterator[Cluster]:
     """A client of it; the namespaces are there for the length of the block, and pods can be made in them."""
-    async with connect(kubeconfig) as cluster:
+    async with connected(kubeconfig) as cluster:
         await install(cluster)
         for namespace in namespaces:
             metadata = {"name": namespace}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -30,6 +31,21 @@ class Quota:
             raise self.error
         created: Manifest = await self.cluster.create(kind, namespace, manifest)
         return created
+
+
+class Deletes:
+    """A server that notes the names it was asked to delete, by kind."""
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.of: dict[str, list[str]] = defaultdict(list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cluster, name)
+
+    async def delete(self, kind: names.Kind, namespace: str, name: str, **how: Any) -> None:
+        self.of[kind.kind].append(name)
+        await self.cluster.delete(kind, namespace, name, **how)
 
 
 def _running(**how: Any) -> Scenario:
@@ -78,6 +94,63 @@ def test_a_stale_cache_of_pods_does_not_create_twice() -> None:
         assert {name: pod["metadata"]["uid"] for name, pod in scenario.pods().items()} == before
         assert all(event["count"] == 1 for event in scenario.events("SuccessfulCreatePod"))
         assert scenario.events("FailedCreatePod") == []
+
+
+def test_what_is_asked_to_go_is_asked_and_told_once_however_long_the_caches_show_it() -> None:
+    with _running() as scenario:
+        scenario.suspend()
+        scenario.look()
+        calls = Deletes(scenario.cluster)
+        scenario.controller_restarts(calls)
+        scenario.look()
+        stale = {part: list(found) for part, found in scenario._seen.items()}
+        for _ in range(4):
+            scenario._seen = {part: list(found) for part, found in stale.items()}
+            scenario.look("jobs")
+            scenario.sync()
+        assert sorted(calls.of["Pod"]) == ["flowers-master-0", "flowers-worker-0", "flowers-worker-1"]
+        (told,) = scenario.events("SuccessfulDeletePod")
+        assert told["count"] == 1
+        scenario.finish_deletions()
+        assert scenario.pods() == {}
+        assert scenario.state() == "Suspended"
+
+
+def test_a_delete_that_failed_is_asked_again() -> None:
+    class Away(Deletes):
+        async def delete(self, kind: names.Kind, namespace: str, name: str, **how: Any) -> None:
+            await super().delete(kind, namespace, name, **how)
+            if name == "flowers-worker-0" and self.of["Pod"].count(name) == 1:
+                raise ConnectionError("the answer was lost")
+
+    with _running() as scenario:
+        scenario.suspend()
+        calls = Away(scenario.cluster)
+        scenario.controller_restarts(calls)
+        scenario.look()
+        stale = list(scenario._seen["pods"])
+        with pytest.raises(ConnectionError):
+            scenario.sync()
+        scenario.look("jobs")
+        scenario._seen["pods"] = stale
+        scenario.sync()
+        assert len(calls.of["Pod"]) == 4
+        assert len(set(calls.of["Pod"])) == 3
+
+
+def test_a_pod_that_is_stopped_is_told_once_before_the_cache_shows_it() -> None:
+    with Scenario(pytorchjob(workers=1, policy="Never")) as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        scenario.end_pod("worker-0", 1)
+        scenario.look()
+        scenario.sync()
+        assert scenario.state() == "Failed"
+        for _ in range(3):
+            scenario.look("jobs", "services")
+            scenario.sync()
+        (told,) = scenario.events("SuccessfulStopPod")
+        assert told["count"] == 1
 
 
 def test_pods_of_the_generation_before_that_the_cache_no_longer_shows_hold_up_the_next() -> None:

@@ -23,6 +23,7 @@ from trainserve.kube.cluster import (
     NotFound,
 )
 from trainserve.operator import events
+from trainserve.operator.asked import Asked
 from trainserve.operator.creating import create_all
 from trainserve.operator.pytorchjob import conditions, invalid, refused
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Create, Decision, Delete, Event, Stop, Update
@@ -83,6 +84,7 @@ class Syncer:
         self._progress_again_s = progress_again_s
         self._written_at: dict[Key, float] = {}
         self._refusals = Refusals()
+        self._asked = Asked()
         self._written: dict[Key, Manifest] = {}  # jobs as our last status write left them, until the cache has them
 
     async def sync(self, key: Key) -> float | None:
@@ -90,6 +92,7 @@ class Syncer:
         job = self._read(key)
         if job is None:
             self._refusals.forget(key)
+            self._asked.forget(key)
             self._written_at.pop(key, None)
             return None
         uid = job["metadata"]["uid"]
@@ -97,9 +100,16 @@ class Syncer:
         observed = observe(job, self._caches.pods(uid), self._caches.services(uid), progress)
         if self._surroundings is not None:
             observed = await self._surroundings(job, observed, self._clock())
-        decision = reconcile(job, observed, self._clock())
+        decision = self._asked.left(key, job, observed, reconcile(job, observed, self._clock()))
         again_s = await self._apply(key, job, decision)
         return again_s if progress is None else _sooner(again_s, self._progress_again_s)
+
+    def forget_all(self) -> None:
+        """Begin anew, from what the caches show: between two terms of a leader others have worked on the jobs."""
+        self._refusals = Refusals()
+        self._asked = Asked()
+        self._written_at.clear()
+        self._written.clear()
 
     def _read(self, key: Key) -> Manifest | None:
         """The job from the cache, or as we wrote it where the cache has not caught up with that."""
@@ -130,9 +140,9 @@ class Syncer:
         for event in decision.events:
             await events.tell(self._cluster, job, event, self._clock())
         if decision.deletes:
-            await self._delete(job, decision.deletes)
+            await self._delete(key, job, decision.deletes)
         for stop in decision.stops:
-            await self._stop(job, stop)
+            await self._stop(key, job, stop)
         for update in decision.updates:
             await self._update(job, update)
         if not decision.creates:
@@ -159,8 +169,9 @@ class Syncer:
             self._status_written(written, job.get("status") or {}, written.get("status") or {})
         return written
 
-    async def _delete(self, job: Manifest, deletes: Sequence[Delete]) -> None:
+    async def _delete(self, key: Key, job: Manifest, deletes: Sequence[Delete]) -> None:
         removed = await delete_all(self._cluster, job["metadata"]["namespace"], deletes)
+        self._asked.note(key, removed.done)
         for event in events.of_deleted(removed.done):
             await events.tell(self._cluster, job, event, self._clock())
         if removed.failed is not None:
@@ -168,12 +179,13 @@ class Syncer:
             await self._tell(job, "Warning", f"{names.REASON_FAILED_DELETE}{delete.kind}", f"{delete.name}: {error}")
             raise error
 
-    async def _stop(self, job: Manifest, stop: Stop) -> None:
+    async def _stop(self, key: Key, job: Manifest, stop: Stop) -> None:
         patch = {"metadata": {"uid": stop.uid}, "spec": {"activeDeadlineSeconds": STOPPED_DEADLINE_S}}
         try:
             await self._cluster.patch(names.POD, job["metadata"]["namespace"], stop.name, patch)
         except (NotFound, Conflict):
             return
+        self._asked.note(key, (stop,))
         message = f"Stopped pod: {stop.name}; it stays for its logs"
         await self._tell(job, "Normal", f"{names.REASON_STOPPED}{names.POD}", message)
 

@@ -74,6 +74,38 @@ def test_the_group_is_there_before_its_pods() -> None:
         assert wanted == ["Service"] * 3 + ["PodGroup"] + ["Pod"] * 3
 
 
+class Holding:
+    """A server on which a finalizer keeps every PodGroup that is deleted."""
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cluster, name)
+
+    async def delete(self, kind: names.Kind, *args: Any, **how: Any) -> None:
+        if kind == names.POD_GROUP:
+            self.asked += 1
+        else:
+            await self.cluster.delete(kind, *args, **how)
+
+
+def test_a_group_that_a_finalizer_holds_is_asked_to_go_once_and_told_once() -> None:
+    with _scenario() as scenario:
+        server = Holding(scenario.cluster)
+        scenario.controller_restarts(server)  # type: ignore[arg-type]
+        scenario.settle()
+        scenario.suspend()
+        scenario.settle()
+        assert scenario.pods() == {}
+        for _ in range(3):
+            scenario.wait(60)
+        assert server.asked == 1
+        (told,) = scenario.events("SuccessfulDeletePodGroup")
+        assert told["count"] == 1
+
+
 @pytest.mark.parametrize("gang", GANGS)
 def test_a_group_that_somebody_deleted_comes_back_while_pods_wait(gang: Gang) -> None:
     with _scenario(gang) as scenario:

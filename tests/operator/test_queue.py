@@ -121,3 +121,27 @@ def test_closing_sends_every_worker_home() -> None:
         assert await queue.get() is None
 
     asyncio.run(check())
+
+
+def test_what_a_sooner_time_has_replaced_does_not_pile_up() -> None:
+    async def check() -> None:
+        clock = Clock()
+        queue: WorkQueue[str] = WorkQueue(clock=clock)
+        year_s = 365 * 24 * 3600.0
+        for _ in range(1000):  # a time to live of a year, and looked at every second meanwhile
+            queue.add_after("a", year_s)
+            queue.add_after("a", 1.0)
+            clock.now += 1.0
+            assert await queue.get() == "a"
+            queue.done("a")
+        queue.add_after("a", 5.0)
+        queue.add_after("b", year_s)
+        assert len(queue._later) < 200
+        clock.now += 5.0
+        assert await queue.get() == "a"
+        queue.done("a")
+        assert await _idle(queue)
+        clock.now += year_s
+        assert await queue.get() == "b"
+
+    asyncio.run(check())

@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
+_SPARE = 64  # entries that count no more and are not worth the sweeping
+
 
 class WorkQueue(Generic[Key]):
     """A key added while it is being worked on is given out again when that is done.
@@ -64,6 +66,10 @@ class WorkQueue(Generic[Key]):
         self._due[key] = due
         self._sequence += 1
         heapq.heappush(self._later, (due, self._sequence, key))
+        if len(self._later) > 2 * len(self._due) + _SPARE:
+            # Entries that a sooner one has replaced would stay until they are due, be that in a year.
+            self._later = [entry for entry in self._later if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._later)
         self._wake.set()
 
     def add_failed(self, key: Key) -> float:

@@ -172,3 +172,43 @@ def test_what_a_scrape_looks_at() -> None:
     assert counted.value("jobs", job_namespace="team", state="Running") is None
     page = counted.metrics.page().decode()
     assert "_created{" not in page.replace("jobs_created", "")  # no time stamps beside each counter
+
+
+def test_a_namespace_that_is_gone_has_no_series_after_an_hour() -> None:
+    clock = {"now": NOW}
+    metrics = Metrics(wall=lambda: clock["now"])
+    there: list[Manifest] = []
+    metrics.watch(
+        jobs=lambda: there,
+        depth=lambda: 0,
+        oldest_s=lambda: 0.0,
+        longest_pass_s=lambda: 0.0,
+        leading=lambda: True,
+        lag_s=lambda: 0.0,
+    )
+
+    def of(namespace: str) -> Manifest:
+        found = job(conditions=conditions("Created"), replicaStatuses=active(1, 2))
+        found["metadata"]["namespace"] = namespace
+        return found
+
+    def come_and_go(namespace: str) -> None:
+        after = {**of(namespace)["status"], "history": [{"generation": 1, "reason": "TakenAway"}]}
+        metrics.status_written(of(namespace), {}, of(namespace)["status"])
+        metrics.status_written(of(namespace), of(namespace)["status"], after)
+        metrics.job_changed(of(namespace), None)
+
+    there.append(of("quiet"))
+    come_and_go("quiet")
+    for number in range(500):
+        come_and_go(f"branch-{number}")
+        clock["now"] += 60
+    page = metrics.page().decode()
+    assert "branch-499" in page
+    assert "branch-0" not in page
+    assert page.count('training_operator_jobs_deleted_total{framework="pytorch",job_namespace="branch-') < 80
+    assert page.count("trainserve_operator_gang_restarts_total{") < 80
+    assert page.count("trainserve_operator_job_start_seconds_count{") < 80
+    assert 'jobs_deleted_total{framework="pytorch",job_namespace="quiet"} 1.0' in page  # it has a job
+    come_and_go("branch-0")
+    assert 'jobs_deleted_total{framework="pytorch",job_namespace="branch-0"} 1.0' in metrics.page().decode()

@@ -3,7 +3,9 @@
 Five counters are called and labelled as the Training Operator's, so that its dashboards and alerts go on working:
 `training_operator_jobs_{created,deleted,successful,failed,restarted}_total`. They follow from status writes that have
 succeeded, so a job is counted once, whichever operator works on it and however often one starts anew; only what is
-deleted is counted from what is seen.
+deleted is counted from what is seen, by the one that works.
+
+Namespaces come and go: one without jobs in which nothing was counted for an hour has no series any more.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import platform
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -34,6 +37,11 @@ _UPSTREAM = ("job_namespace", "framework")
 _PASS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _REQUEST_S = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _START_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
+FORGET_AFTER_S = 3600.0  # many scrapes: what was counted last has been read
+_SWEEP_EVERY_S = 600.0  # looking for such namespaces means looking at every job
+
+_Series = TypeVar("_Series", Counter, Histogram)
+
 # Answers that say nothing is wrong: 404 and 409 are what a controller that races with others is told.
 _EXPECTED = frozenset({404, 409, 410})
 
@@ -45,6 +53,10 @@ class Metrics(Telemetry):
 
     def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
+        self._jobs: Callable[[], Iterable[Manifest]] = tuple
+        self._counted_at: dict[str, float] = {}  # of each namespace that has series, by `wall`
+        self._series: dict[str, set[tuple[Counter | Histogram, tuple[str, ...]]]] = {}  # and which: the other labels
+        self._sweep_at = 0.0
         self.registry = registry = CollectorRegistry()
         # Else "…_created" stands beside each counter: half of the page, used by nobody.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -120,6 +132,7 @@ class Metrics(Telemetry):
         lag_s: Callable[[], float],
     ) -> None:
         """Where each scrape looks."""
+        self._jobs = jobs
         self._leader.set_function(lambda: float(leading()))
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("queue_depth", "Jobs that wait for a worker.", lambda: float(depth())),
@@ -156,7 +169,25 @@ class Metrics(Telemetry):
         self._passes.labels(result).observe(seconds)
 
     def _count(self, what: str, namespace: str, times: int = 1) -> None:
-        self._upstream[what].labels(namespace, FRAMEWORK).inc(times)
+        self._of(namespace, self._upstream[what], FRAMEWORK).inc(times)
+
+    def _of(self, namespace: str, metric: _Series, *labels: str) -> _Series:
+        """The namespace's series of `metric`, whose first label it is."""
+        now = self._wall()
+        if namespace not in self._series and now >= self._sweep_at:
+            self._forget_namespaces(now)
+            self._sweep_at = now + _SWEEP_EVERY_S
+        self._counted_at[namespace] = now
+        self._series.setdefault(namespace, set()).add((metric, labels))
+        return metric.labels(namespace, *labels)
+
+    def _forget_namespaces(self, now: float) -> None:
+        with_jobs = {job["metadata"]["namespace"] for job in self._jobs()}
+        old = [name for name, at in self._counted_at.items() if at < now - FORGET_AFTER_S and name not in with_jobs]
+        for namespace in old:
+            del self._counted_at[namespace]
+            for metric, labels in self._series.pop(namespace):
+                metric.remove(namespace, *labels)
 
     def _restarted(self, namespace: str, before: Manifest, after: Manifest) -> None:
         """Gangs that ended are in the history; pods that are restarted one by one are counted in `podRestarts`."""
@@ -164,7 +195,7 @@ class Metrics(Telemetry):
         new = [entry for entry in after.get("history") or [] if entry["generation"] not in known]
         for entry in new:
             free = bool(entry.get("free"))
-            self._restarts.labels(namespace, entry.get("reason") or "Unknown", str(free).lower()).inc()
+            self._of(namespace, self._restarts, entry.get("reason") or "Unknown", str(free).lower()).inc()
         singly = 0 if new else int(after.get("restarts") or 0) - int(before.get("restarts") or 0)
         self._count("restarted", namespace, len(new) + max(0, singly))
 
@@ -176,7 +207,7 @@ class Metrics(Telemetry):
             resumed = conditions.is_listed(after, names.SUSPENDED)
             since = unix(after.get("startTime")) if resumed else unix(job["metadata"].get("creationTimestamp"))
             if since is not None:
-                self._start.labels(namespace).observe(max(0.0, self._wall() - since))
+                self._of(namespace, self._start).observe(max(0.0, self._wall() - since))
 
 
 def _active(status: Manifest) -> int:

@@ -12,6 +12,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Conflict, Manifest
 from trainserve.local.server import MemoryCluster
 from trainserve.operator.main import Controller
+from trainserve.operator.telemetry import Telemetry
 
 
 async def _until(what: Callable[[], Awaitable[bool]]) -> None:
@@ -148,6 +149,52 @@ def test_a_bug_that_one_job_brings_out_does_not_stop_the_others() -> None:
         await _until(created)
 
     _play(body, Cursed)
+
+
+def test_who_stands_by_keeps_no_queue_counts_nothing_and_begins_with_all_that_is_there() -> None:
+    class Told(Telemetry):
+        def __init__(self) -> None:
+            self.gone: list[str] = []
+
+        def job_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+            if before is not None and after is None:
+                self.gone.append(before["metadata"]["name"])
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        cluster, told = MemoryCluster(clock=loop.time), Told()
+        controller = Controller(cluster, NAMESPACE, clock=loop.time, leading=False, telemetry=told)
+        running = asyncio.create_task(controller.run())
+
+        async def known(count: int) -> bool:
+            return len(list(controller.jobs())) == count
+
+        async def all_there() -> bool:
+            return len(await _pods(cluster)) == 3
+
+        for name in ("a", "b", "flowers"):
+            await cluster.create(names.PYTORCHJOB, NAMESPACE, pytorchjob(name))
+        await _until(lambda: known(3))
+        for name in ("a", "b"):
+            await cluster.delete(names.PYTORCHJOB, NAMESPACE, name)
+        await _until(lambda: known(1))
+        assert controller.queue.depth() == 0
+        assert await _pods(cluster) == []
+        controller.lead()
+        await _until(all_there)
+        controller.follow()
+        await cluster.create(names.PYTORCHJOB, NAMESPACE, pytorchjob("c"))
+        await _until(lambda: known(2))
+        assert controller.queue.depth() == 0
+        assert told.gone == []
+        controller.lead()
+        await cluster.delete(names.PYTORCHJOB, NAMESPACE, "flowers")
+        await _until(lambda: known(1))
+        assert told.gone == ["flowers"]
+        controller.stop()
+        await asyncio.wait_for(running, 5)
+
+    asyncio.run(play())
 
 
 def test_it_stops_before_its_caches_were_ever_filled() -> None:

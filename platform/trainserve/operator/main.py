@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
 
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
@@ -16,14 +15,13 @@ from trainserve.operator.fence import LeaseLost
 from trainserve.operator.progress import Ask, ProgressPoller
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S
 from trainserve.operator.queue import WorkQueue
+from trainserve.operator.refusals import Key
 from trainserve.operator.settings import GangSetting
 from trainserve.operator.surroundings import Surroundings
 from trainserve.operator.sync import Caches, ProgressSource, Syncer
 from trainserve.operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-Key: TypeAlias = tuple[str, str]  # namespace, name
 
 COUNTS_EVERY_S = 1.0  # how many pods are active, where that is all the news
 
@@ -76,7 +74,7 @@ class Controller:
             pods=lambda uid: _owned(self._pods, uid),
             services=lambda uid: _owned(self._services, uid),
         )
-        self._poller = None if ask_progress is None else ProgressPoller(ask_progress, caches, self.queue.add)
+        self._poller = None if ask_progress is None else ProgressPoller(ask_progress, caches, self._add)
         self._surroundings = Surroundings(cluster, places, gang=gang)
         self._surroundings.add_handler(self._child_changed)
         self._syncer = Syncer(
@@ -91,7 +89,6 @@ class Controller:
         )
         for informer in self._jobs.values():
             informer.add_handler(self._job_changed)
-            informer.add_handler(self._telemetry.job_changed)
         for informer in (*self._pods, *self._services):
             informer.add_handler(self._child_changed)
 
@@ -124,11 +121,12 @@ class Controller:
     def lead(self) -> None:
         """Work from now on, and look at every job."""
         self._leading = True
+        self._syncer.forget_all()  # jobs that were deleted meanwhile are not looked at any more
         self._look_at_all()
         self._may_go.set()
 
     def follow(self) -> None:
-        """Begin no pass from now on; what changes meanwhile waits."""
+        """Begin no pass from now on. What changes meanwhile is looked at by `lead`, with all else."""
         self._leading = False
         if self._poller is not None:
             self._poller.forget_all()
@@ -155,19 +153,26 @@ class Controller:
         informer = self._jobs.get(namespace) or self._jobs.get(None)
         return informer.get(namespace, name) if informer else None
 
+    def _add(self, key: Key) -> None:
+        """Who stands by keeps no queue: it would grow by every job that comes and goes."""
+        if self._leading:
+            self.queue.add(key)
+
     def _job_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         metadata = (after or before or {})["metadata"]
-        self.queue.add((metadata["namespace"], metadata["name"]))
+        self._add((metadata["namespace"], metadata["name"]))
+        if self._leading:  # one of several operators tells it
+            self._telemetry.job_changed(before, after)
 
     def _child_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         metadata = (after or before or {})["metadata"]
         job = (metadata.get("labels") or {}).get(names.LABEL_JOB_NAME)
         if job:
-            self.queue.add((metadata["namespace"], job))
+            self._add((metadata["namespace"], job))
 
     def _look_at_all(self) -> None:
         for job in self.jobs():
-            self.queue.add((job["metadata"]["namespace"], job["metadata"]["name"]))
+            self._add((job["metadata"]["namespace"], job["metadata"]["name"]))
 
     async def _resync(self, every_s: float) -> None:
         while True:

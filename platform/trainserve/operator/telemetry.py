@@ -9,7 +9,10 @@ class Telemetry:
     """Told of, and keeping nothing. The methods must not block or raise."""
 
     def job_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        """A job was seen for the first time (`before` is None), has changed, or is gone (`after` is None)."""
+        """A job was seen for the first time (`before` is None), has changed, or is gone (`after` is None).
+
+        Not told where another operator leads: it tells.
+        """
 
     def status_written(self, job: Manifest, before: Manifest, after: Manifest) -> None:
         """The job's status was `before`, and is `after` by a write of ours that has succeeded."""

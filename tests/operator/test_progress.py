@@ -123,6 +123,24 @@ class World:
         await self.until(lambda: self.asked >= wanted)
 
 
+def test_a_bug_that_one_pod_brings_out_ends_neither_the_asking_nor_the_controller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.answer = ZeroDivisionError()
+
+    async def body() -> None:
+        world.poller(world.job or {})
+        await world.asked_again()
+        world.answer = b'{"epoch": 2}'
+        await world.until(lambda: world.told)
+        assert world.poller(world.job or {}) == {"epoch": 2}
+
+    world.play(body)
+    assert "team/flowers: a bug as its progress was asked for" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_an_answer_is_kept_and_told_once() -> None:
     world = World()
     world.answer = b'{"epoch": 2, "loss": 0.5, "unknown": {"deep": []}}'

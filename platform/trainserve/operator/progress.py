@@ -22,12 +22,12 @@ from trainserve.kube.replicas import main_container
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S
 from trainserve.operator.queue import WorkQueue
+from trainserve.operator.refusals import Key
 from trainserve.operator.sync import Caches
 from trainserve.spec.pytorchjob import Progress
 
 log = logging.getLogger(__name__)
 
-Key: TypeAlias = tuple[str, str]  # namespace, name
 Ask: TypeAlias = Callable[[Manifest, int], Awaitable[bytes]]  # pod, port -> body; raises OSError, ApiError, ValueError
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -100,6 +100,9 @@ class ProgressPoller:
         while (key := await self._queue.get()) is not None:
             try:
                 again = await self._look(key)
+            except Exception:  # a bug that one pod's answer brings out must not keep the jobs from being worked on
+                log.exception("%s/%s: a bug as its progress was asked for", *key)
+                again = True
             finally:
                 self._queue.done(key)
             if again:

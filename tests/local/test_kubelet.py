@@ -53,6 +53,20 @@ def test_a_pod_succeeds_and_says_so_as_a_kubelet_does(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_pod_whose_folder_cannot_be_made_fails_alone(tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        node.folder.mkdir(exist_ok=True)
+        (node.folder / "a.g0").write_text("in the way")
+        await node.create(pod("a", "true"))
+        status = (await node.over("a"))["status"]
+        assert (status["phase"], status["reason"]) == ("Failed", "KubeletError")
+        assert status["message"] == f"{node.folder / 'a.g0'} cannot be made: File exists"
+        await node.create(pod("b", "true"))
+        assert (await node.over("b"))["status"]["phase"] == "Succeeded"
+
+    run(tmp_path, scenario)
+
+
 @pytest.mark.parametrize(
     ("script", "code", "reason"),
     [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from trainserve.kube.cluster import Conflict, Forbidden, Manifest, NotFound
 from trainserve.kube.names import LEASE, NODE, Kind
 from trainserve.local import nodedevices, nodeobject, nodeprocess, podspec
 from trainserve.local.nodedevices import Devices
-from trainserve.local.nodefolders import KEPT_S, folder_name, outdated
+from trainserve.local.nodefolders import KEPT_S, folder_name, outdated, tidy
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
 from trainserve.machine import locks
@@ -250,6 +252,23 @@ def test_folders_of_pods_that_are_gone_for_a_week_go(tmp_path: Path) -> None:
 # Which GPUs they get.
 
 
+def test_logs_that_cannot_be_looked_at_or_removed_are_told_and_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = tmp_path / "ns_a_u1"
+    old.mkdir()
+    tidy(tmp_path, (), time.time() + 2 * KEPT_S)
+    assert not old.exists()
+    old.mkdir()
+
+    def vanished(folder: Path) -> Iterator[Path]:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", vanished)
+    tidy(tmp_path, (), time.time() + 2 * KEPT_S)
+    assert "old logs of pods cannot be removed" in caplog.text
+
+
 def asking(name: str, *containers: int) -> Manifest:
     limits = [{"limits": {"nvidia.com/gpu": count, "cpu": "1"}} if count else {} for count in containers]
     made = [{"name": f"c{index}", "resources": found} for index, found in enumerate(limits)]
@@ -338,6 +357,15 @@ def test_two_processes_of_one_folder_are_refused_and_no_cluster_is_told(tmp_path
     with pytest.raises(UserError, match=r"runs in .* already"):
         run(tmp_path, allow_root=True)
     os.close(lock)
+
+
+def test_pods_inherit_no_kubeconfig_also_where_the_node_was_given_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/home/admin/kubeconfig")
+    with pytest.raises(EnvironmentProblem, match=str(tmp_path / "none")):
+        run(tmp_path, allow_root=True)
+    assert "KUBECONFIG" not in os.environ
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from support.runs import pod, until
 from trainserve.kube import moments, names
-from trainserve.kube.cluster import Invalid, Manifest
+from trainserve.kube.cluster import Forbidden, Invalid, Manifest
 from trainserve.kube.informer import Backoff
 from trainserve.kube.names import POD
 from trainserve.local import nodestatus
@@ -182,3 +182,28 @@ def test_progress_is_written_at_the_pod_when_there_is_something_new() -> None:
         assert "annotations" not in (await cluster.get(POD, "ns", "worker"))["metadata"]
 
     asyncio.run(main())
+
+
+def test_a_server_that_refuses_progress_is_not_asked_every_few_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    host = loopback_of("test of refused progress")
+
+    async def main() -> None:
+        cluster = Away()
+        cluster.refuse = [Forbidden("pods are not yours to patch")]
+        env = [{"name": names.ENV_OUTPUT, "value": "/out"}]
+        found = [await cluster.create(POD, "ns", pod("a", "true", container_env=env))]
+        asked: list[str] = []
+
+        def host_of(manifest: Manifest) -> str:
+            asked.append(manifest["metadata"]["name"])
+            return host
+
+        bodies = [b'{"epoch": %d}' % number for number in range(1, 1000)]
+        async with await answering(host, bodies):
+            writing = asyncio.create_task(ProgressWriter(cluster, lambda: found, host_of, every_s=0.01).run())
+            await until(lambda: len(asked) >= 10)
+            writing.cancel()
+        assert len(cluster.patches) == 1
+
+    asyncio.run(main())
+    assert caplog.text.count("progress of pods in ns cannot be told: pods are not yours to patch") == 1

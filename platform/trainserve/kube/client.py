@@ -37,7 +37,7 @@ from trainserve.kube.cluster import (
     Page,
     WatchEvent,
 )
-from trainserve.kube.names import POD, Kind
+from trainserve.kube.names import ENV_KUBECONFIG, POD, Kind
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,6 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     422: Invalid,
 }
 _METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
-_KUBECONFIG = "KUBECONFIG"
 # What the official client raises for a kubeconfig that is missing, no YAML, of another shape, or has damaged keys.
 _UNREADABLE = (
     official_config.ConfigException,
@@ -377,7 +376,7 @@ async def connect(
             await _load(configuration, kubeconfig, context)
             return official.ApiClient(configuration)
         except _UNREADABLE as error:
-            source = kubeconfig or os.environ.get(_KUBECONFIG) or "~/.kube/config"
+            source = kubeconfig or os.environ.get(ENV_KUBECONFIG) or "~/.kube/config"
             raise EnvironmentProblem(
                 f"no Kubernetes cluster is known here: {source}: {str(error).strip() or type(error).__name__}",
                 hint="set KUBECONFIG to the path of a kubeconfig",
@@ -391,7 +390,7 @@ async def connect(
 
 
 async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> None:
-    path = kubeconfig or os.environ.get(_KUBECONFIG)
+    path = kubeconfig or os.environ.get(ENV_KUBECONFIG)
     if not path and context is None:
         try:
             official_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]

@@ -171,6 +171,7 @@ ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; t
 
 ENV_OPERATOR_PREFIX = "PLATFORM_OPERATOR_"  # of what `platform operator run` takes from its environment
 
+ENV_KUBECONFIG = "KUBECONFIG"  # of kubectl: the files that say which cluster, and as whom
 ENV_CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"  # of CUDA: the GPUs that a process may use
 ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it
 

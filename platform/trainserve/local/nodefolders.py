@@ -32,12 +32,17 @@ async def keep_tidy(pods: Path, there: Callable[[], Collection[str]], clock: Cal
     """Remove what is outdated, once an hour, until cancelled."""
     while True:
         await asyncio.sleep(EVERY_S)
-        for path in outdated(pods, there(), clock()):
+        await asyncio.to_thread(tidy, pods, frozenset(there()), clock())
+
+
+def tidy(pods: Path, there: Collection[str], now: float) -> None:
+    """Remove what is outdated. What cannot be looked at or removed is told: a node does not end by it."""
+    try:
+        for path in outdated(pods, there, now):
+            remove_folder(path)
             log.info("removed the logs of a pod that is gone for a week: %s", path.name)
-            try:
-                await asyncio.to_thread(remove_folder, path)
-            except OSError as error:
-                log.warning("%s cannot be removed: %s", path, error)
+    except OSError as error:
+        log.warning("old logs of pods cannot be removed: %s; tried again in an hour", error)
 
 
 def _last_written(folder: Path) -> float:

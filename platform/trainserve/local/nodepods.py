@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 REASON_KUBELET_ERROR = "KubeletError"
 REASON_WITHOUT_EFFECT = "WithoutEffect"
 FINAL = ("Succeeded", "Failed")
+MOST_TOLD = 1000  # jobs of which it is remembered what they were told; a node may run for months
 
 
 class Setting(Protocol):
@@ -106,8 +107,6 @@ class NodePods:
         """Run a pod; its end is written into its status."""
         uid = pod["metadata"]["uid"]
         folder = self._setting.folder(pod)
-        folder.mkdir(parents=True, exist_ok=True)
-        Path(folder, "ranks.json").unlink(missing_ok=True)
 
         async def processes(manifest: Manifest) -> tuple[list[Process], list[Process]]:
             return await self._processes(manifest, folder)
@@ -169,15 +168,28 @@ class NodePods:
             self._setting.over(running.manifest)
 
     async def _run_and_report(self, running: Pod) -> None:
+        folder = running.pod_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            Path(folder, "ranks.json").unlink(missing_ok=True)
+        except OSError as error:  # a full disk, say: that is one pod's end and not the node's
+            log.error("pod %s: its folder cannot be made: %s", running.manifest["metadata"]["name"], error)
+            await self._failed(running, f"{folder} cannot be made: {error.strerror or error}")
+            return
         try:
             await running.run()
         except Exception:
             # A mistake of this kubelet with one pod must not end the others; the traceback is in its log.
             log.exception("pod %s", running.manifest["metadata"]["name"])
             running.kill()
-            await asyncio.to_thread(process.kill_marked, running.pod_dir)
-            failed = {"phase": "Failed", "reason": REASON_KUBELET_ERROR, "message": f"see {self._where_errors_are}"}
-            await self._setting.reporter(running.manifest)(failed)
+            await asyncio.to_thread(process.kill_marked, folder)
+            await self._failed(running, f"see {self._where_errors_are}")
+        else:
+            await self._setting.reported(running.manifest)
+
+    async def _failed(self, running: Pod, message: str) -> None:
+        failed = {"phase": "Failed", "reason": REASON_KUBELET_ERROR, "message": message}
+        await self._setting.reporter(running.manifest)(failed)
         await self._setting.reported(running.manifest)
 
     async def _processes(self, pod: Manifest, folder: Path) -> tuple[list[Process], list[Process]]:
@@ -213,6 +225,8 @@ class NodePods:
         if not new:
             return
         told |= new
+        while len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
         fields = ", ".join(sorted(new))
         sentence = f"no effect on this machine, where a pod is a group of processes: {fields}"
         await self.tell(pod, "Warning", REASON_WITHOUT_EFFECT, sentence)

@@ -31,7 +31,6 @@ from trainserve.machine.processes import boot_id
 
 log = logging.getLogger(__name__)
 
-_KUBECONFIG = "KUBECONFIG"
 MOST_PODS = 110  # as a kubelet's default
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -131,10 +130,10 @@ def run(
         whose,
         getpass.getuser(),
     )
-    # Pods inherit this environment, and are not to act as the node without meaning to.
-    kubeconfig = kubeconfig or os.environ.pop(_KUBECONFIG, None)
+    # Pods inherit this environment, and are not to act as the node, or as its user, without meaning to.
+    inherited = os.environ.pop(names.ENV_KUBECONFIG, None)
     try:
-        return asyncio.run(_run(settings, kubeconfig, context))
+        return asyncio.run(_run(settings, kubeconfig or inherited, context))
     finally:
         os.close(lock)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from trainserve.kube import names
@@ -15,6 +16,7 @@ from trainserve.operator.progress import ANSWER_S, ask_at_address, read_progress
 log = logging.getLogger(__name__)
 
 EVERY_S = 5.0
+REFUSED_S = 60.0  # until a server that has refused it is asked again: rights are seldom given meanwhile
 
 
 def address(container: Manifest, host: str) -> str | None:
@@ -38,7 +40,7 @@ class ProgressWriter:
         self._host = host
         self._every_s = every_s
         self._written: dict[str, str] = {}  # by uid
-        self._refused = False
+        self._again_at: dict[str, float] = {}  # by namespace: after a refusal there, by time.monotonic
 
     async def run(self) -> None:
         while True:
@@ -53,6 +55,8 @@ class ProgressWriter:
         if host is None or not any(address(container, host) for container in pod["spec"]["containers"]):
             return
         meta = pod["metadata"]
+        if time.monotonic() < self._again_at.get(meta["namespace"], 0.0):
+            return
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await ask_at_address({"status": {"podIP": host}}, names.PROGRESS_PORT, lambda _: True)
@@ -62,9 +66,9 @@ class ProgressWriter:
             patch = {"metadata": {"uid": meta["uid"], "annotations": {names.ANNOTATION_PROGRESS: progress}}}
             await self._cluster.patch(POD, meta["namespace"], meta["name"], patch)
         except Forbidden as error:
-            if not self._refused:
-                log.warning("progress of pods cannot be told: %s", error.message)
-            self._refused = True
+            if meta["namespace"] not in self._again_at:
+                log.warning("progress of pods in %s cannot be told: %s", meta["namespace"], error.message)
+            self._again_at[meta["namespace"]] = time.monotonic() + REFUSED_S
         except (OSError, ApiError, ValueError) as error:  # a timeout is an OSError; it has not begun, or has ended
             log.debug("pod %s/%s: its progress: %s", meta["namespace"], meta["name"], error)
         else:

@@ -109,3 +109,14 @@ def test_help_names_every_variable() -> None:
     text = CliRunner().invoke(operator_command, ["run", "--help"], terminal_width=300).output
     for parameter in run_command.params:
         assert f"PLATFORM_OPERATOR_{str(parameter.name).upper()}" in text
+
+
+@pytest.mark.parametrize(
+    "words", [["operator", "run"], ["operator", "adopt"], ["node", "run", "--all-namespaces", "--allow-root"]]
+)
+def test_a_kubeconfig_that_is_not_there_is_said_alike_everywhere(here: Here, tmp_path: Path, words: list[str]) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        said = here(*words, "--kubeconfig", path)
+        assert said.code == 2, said.err
+        assert f"--kubeconfig {path}: no such file" in said.err
+        assert "hint: leave it out to use $KUBECONFIG" in said.err

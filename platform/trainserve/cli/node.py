@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from trainserve import log
+from trainserve.cli.paths import FilePath, KubeconfigPath
 from trainserve.errors import UserError
 
 
@@ -17,7 +18,10 @@ def node_command() -> None:
 
 @node_command.command("run", short_help="Register this machine, and run the pods that are bound to it.")
 @click.option(
-    "--kubeconfig", metavar="FILE", help="Kubeconfig. Default: $KUBECONFIG, the pod's account, ~/.kube/config."
+    "--kubeconfig",
+    type=KubeconfigPath(),
+    metavar="FILE",
+    help="Kubeconfig. Default: $KUBECONFIG, the pod's account, ~/.kube/config.",
 )
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig. Default: its current one.")
 @click.option("--name", metavar="NAME", help="Name of the node. Default: this machine's.")
@@ -41,7 +45,7 @@ def node_command() -> None:
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder of the pods' logs. Default: nodes/NAME in $TRAINSERVE_HOME or ~/.trainserve.",
 )
 @click.option(
@@ -54,7 +58,7 @@ def node_command() -> None:
 )
 @click.option("--allow-root", is_flag=True, help="Run pods as root, where this is started by root.")
 def run_command(
-    kubeconfig: str | None,
+    kubeconfig: Path | None,
     context: str | None,
     name: str | None,
     namespaces: tuple[str, ...],
@@ -96,7 +100,7 @@ def run_command(
     )
     return nodeprocess.run(
         node,
-        kubeconfig=kubeconfig,
+        kubeconfig=None if kubeconfig is None else str(kubeconfig),
         context=context,
         root=root or nodeprocess.default_root(name),
         namespaces=namespaces,

@@ -11,7 +11,7 @@ import click
 from trainserve import log
 from trainserve.cli.duration import length_of_time
 from trainserve.cli.operator_adopt import adopt_command
-from trainserve.cli.paths import FilePath
+from trainserve.cli.paths import KubeconfigPath
 from trainserve.errors import UserError
 from trainserve.kube import names
 from trainserve.operator.lease import Timing
@@ -43,7 +43,7 @@ def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callab
 @operator_command.command("run")
 @_option(
     "--kubeconfig",
-    type=FilePath(),
+    type=KubeconfigPath(),
     metavar="FILE",
     help="Kubeconfig. Default: what $KUBECONFIG names, else the account of the pod it runs in, else ~/.kube/config.",
 )
@@ -146,8 +146,6 @@ def run_command(
     ends it at once, with 1), 2 for a wrong option, 3 where no cluster is known or the address for metrics is taken. An
     API server that is away ends nothing: it is asked again.
     """
-    if kubeconfig is not None and (not kubeconfig.exists() or kubeconfig.is_dir()):
-        raise UserError(f"--kubeconfig {kubeconfig}: no such file", hint="leave it out to use $KUBECONFIG")
     if resync < 1:
         raise UserError(f"--resync {resync:g}s: must be at least 1s", hint="10m is the default")
     timing = Timing(leader_elect_lease_duration, leader_elect_renew_deadline, leader_elect_retry_period)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainserve.cli.output import emit, output_option, say
-from trainserve.cli.paths import FilePath
+from trainserve.cli.paths import KubeconfigPath
 from trainserve.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("adopt", short_help="Show what a change-over from Kubeflow's operator changes, and make it with --yes.")
 @click.option(
     "--kubeconfig",
-    type=FilePath(),
+    type=KubeconfigPath(),
     metavar="FILE",
     help="Kubeconfig of an administrator. Default: what $KUBECONFIG names, else ~/.kube/config.",
 )
@@ -40,8 +40,6 @@ def adopt_command(kubeconfig: Path | None, context: str | None, dry_run: bool, y
 
     if dry_run and yes:
         raise UserError("--dry-run and --yes exclude each other", hint="--dry-run is the default")
-    if kubeconfig is not None and not kubeconfig.is_file():
-        raise UserError(f"--kubeconfig {kubeconfig}: no such file", hint="leave it out to use $KUBECONFIG")
     plan = adopt(None if kubeconfig is None else str(kubeconfig), context, yes=yes)
     rows = [asdict(change) for change in plan.changes]
     emit(fmt, rows, table=lambda: "\n".join(_lines(change) for change in plan.changes))

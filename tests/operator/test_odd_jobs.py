@@ -9,7 +9,7 @@ from support.scenario import NAMESPACE, START, Scenario
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.operator.pytorchjob.draft import run_policy
-from trainserve.operator.pytorchjob.observed import observe
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
 
 

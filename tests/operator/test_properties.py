@@ -13,7 +13,7 @@ from support.scenario import NAMESPACE, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Manifest
 from trainserve.operator.pytorchjob import conditions
-from trainserve.operator.pytorchjob.observed import observe
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
 
 REPLICAS = ["master-0", "worker-0", "worker-1", "worker-2"]

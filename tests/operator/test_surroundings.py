@@ -18,7 +18,8 @@ from trainserve.local.resources import RESOURCES, Resource
 from trainserve.local.server import MemoryCluster
 from trainserve.operator.capacity import EVERY_S, FORBIDDEN_S, Capacity
 from trainserve.operator.optional import LOOK_EVERY_S, OptionalCache
-from trainserve.operator.pytorchjob.observed import Facilities, Observed, observe
+from trainserve.operator.pytorchjob.observed import Facilities, Observed
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.settings import GangSetting
 from trainserve.operator.surroundings import Surroundings
 from trainserve.spec.pytorchjob import default

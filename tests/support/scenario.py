@@ -16,7 +16,8 @@ from trainserve.kube.informer import by_owner_uid
 from trainserve.kube.podgroup import KINDS
 from trainserve.local.resources import RESOURCES, Resource
 from trainserve.local.server import MemoryCluster
-from trainserve.operator.pytorchjob.observed import Facilities, Observed, observe
+from trainserve.operator.pytorchjob.observed import Facilities, Observed
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.sync import Caches, StatusWritten, Syncer
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from trainserve.kube.podgroup import KINDS, Gang
 from trainserve.operator.capacity import Capacity
 from trainserve.operator.optional import OptionalCache
 from trainserve.operator.pytorchjob import placement
-from trainserve.operator.pytorchjob.observed import Facilities, Observed, observe
+from trainserve.operator.pytorchjob.observed import Facilities, Observed
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.settings import GangSetting
 
 

@@ -28,7 +28,8 @@ from trainserve.operator.creating import create_all
 from trainserve.operator.pytorchjob import conditions, invalid, refused
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S, Create, Decision, Delete, Event, Stop, Update
 from trainserve.operator.pytorchjob.draft import PROGRESS_EVERY_S, Draft
-from trainserve.operator.pytorchjob.observed import Observed, observe
+from trainserve.operator.pytorchjob.observed import Observed
+from trainserve.operator.pytorchjob.reading import observe
 from trainserve.operator.pytorchjob.reconcile import reconcile
 from trainserve.operator.refusals import Key, Refusals
 from trainserve.operator.removing import delete_all

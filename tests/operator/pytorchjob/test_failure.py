@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from trainserve.operator.pytorchjob.failure import Cause, Failure, failure_of, first_failure
-from trainserve.operator.pytorchjob.observed import Pod, observe
+from trainserve.operator.pytorchjob.observed import Pod
+from trainserve.operator.pytorchjob.reading import observe
 
 
 def _pod(status: dict, **metadata: object) -> Pod:

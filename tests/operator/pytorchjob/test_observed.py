@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainserve.operator.pytorchjob.observed import observe
+from trainserve.operator.pytorchjob.reading import observe
 
 JOB = {"metadata": {"uid": "job"}}
 

@@ -213,6 +213,29 @@ def test_a_job_that_was_changed_after_a_refusal_is_tried_at_once() -> None:
         assert set(scenario.pods()) == {"master-0", "worker-0"}
 
 
+def test_in_a_namespace_that_is_going_it_asks_seldom_and_writes_nothing_again() -> None:
+    class Terminating(Quota):
+        """Nothing new is taken, events neither; what is there can be changed until it goes."""
+
+        async def create(self, kind: names.Kind, namespace: str, manifest: Manifest) -> Manifest:
+            self.refused += 1
+            raise Forbidden("unable to create new content in namespace team because it is being terminated")
+
+    with _running() as scenario:
+        namespace = Terminating(scenario.cluster)
+        scenario.controller_restarts(namespace)
+        scenario.end_pod("worker-0", 137)
+        scenario.settle()
+        scenario.finish_deletions()
+        assert scenario.reason() == "FailedCreatePod"
+        assert scenario.message().endswith("because it is being terminated")
+        writes, before = scenario.version(), namespace.refused
+        for _ in range(60):
+            scenario.wait(60)
+        assert namespace.refused - before <= 65
+        assert scenario.version() == writes
+
+
 def test_a_server_in_trouble_is_no_refusal() -> None:
     class Busy(Quota):
         error = ApiError("slow down", status=429, reason="TooManyRequests")

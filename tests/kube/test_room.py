@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trainserve.kube import quantity
+from trainserve.kube import room as room_module
 from trainserve.kube.requests import pod_requests
 from trainserve.kube.room import NodeRoom, lacking, node_room
 
@@ -116,6 +117,31 @@ def test_enough_in_all_but_not_on_single_nodes() -> None:
     assert said == (
         "there is enough in all, but single nodes have room for 2 of 3 pods (each: 1 cpu, 2 x nvidia.com/gpu)"
     )
+
+
+def test_pods_of_two_kinds_are_fitted_each_on_the_nodes_that_take_them() -> None:
+    tainted = [{"key": "gpu", "effect": "NoSchedule"}]
+    room = (_node(gpu=3, taints=tainted), _node(gpu=3), _node(gpu=3, labels={"zone": "a"}))
+    tolerant = _spec(2, tolerations=[{"operator": "Exists"}])
+    assert lacking(room, [tolerant, _spec(2, nodeSelector={"zone": "a"}), tolerant]) is None
+    said = lacking(room, [tolerant, _spec(2, nodeSelector={"zone": "a"}), tolerant, tolerant])
+    assert "single nodes have room for 3 of 4 pods" in str(said)
+
+
+def test_a_large_gang_costs_one_look_at_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    takes = room_module._takes
+
+    def counted(node: NodeRoom, spec: dict[str, Any]) -> bool:
+        nonlocal looks
+        looks += 1
+        return takes(node, spec)
+
+    monkeypatch.setattr(room_module, "_takes", counted)
+    room = tuple(_node(gpu=3, cpu="8") for _ in range(50))
+    rank = [{**_spec(2), "hostname": f"worker-{index}"} for index in range(70)]
+    assert "single nodes have room for 50 of 70 pods" in str(lacking(room, rank))
+    assert looks == 100  # whether it counts, and how many it takes
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ there, on nodes that are ready, not cordoned, tolerated and selected. The schedu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -45,22 +46,26 @@ def node_room(node: Manifest, used: Mapping[str, Fraction]) -> NodeRoom | None:
 
 def lacking(room: Room, specs: Sequence[Manifest]) -> str | None:
     """What pods with these specs lack, such as "needs 4 x nvidia.com/gpu, 3 free"; None: nothing that is seen here."""
-    usable = [node for node in room if any(_takes(node, spec) for spec in specs)]
+    wishes = _wishes(specs)
+    usable = [node for node in room if any(_takes(node, wish.spec) for wish in wishes)]
     if not usable:
         return "no node takes such pods: none is ready, not cordoned, tolerated and selected by them"
-    needed = quantity.total(pod_requests(spec) for spec in specs)
-    free = quantity.total(node.free for node in usable)
+    needed: dict[str, Fraction] = {}
+    for wish in wishes:
+        for name, amount in wish.each.items():
+            needed[name] = needed.get(name, Fraction(0)) + amount * wish.pods
+    free = {name: sum((node.free.get(name, Fraction(0)) for node in usable), Fraction(0)) for name in needed}
     short = [
-        f"needs {quantity.shown(name, amount)}, {_number(name, free.get(name, Fraction(0)))} free"
+        f"needs {quantity.shown(name, amount)}, {_number(name, free[name])} free"
         for name, amount in sorted(needed.items())
-        if amount > free.get(name, Fraction(0))
+        if amount > free[name]
     ]
     if short:
         return "; ".join(short)
-    fitting = _fitting(usable, specs)
+    fitting = _fitting(usable, wishes)
     if fitting == len(specs):
         return None
-    largest = max((pod_requests(spec) for spec in specs), key=lambda each: sorted(each.items()))
+    largest = max((wish.each for wish in wishes), key=lambda each: sorted(each.items()))
     each = ", ".join(quantity.shown(name, amount) for name, amount in sorted(largest.items()) if name != PODS)
     return f"there is enough in all, but single nodes have room for {fitting} of {len(specs)} pods (each: {each})"
 
@@ -70,17 +75,41 @@ def _number(resource: str, amount: Fraction) -> str:
     return quantity.shown(resource, amount).removesuffix(f" {resource}").removesuffix(" x")
 
 
-def _fitting(nodes: Iterable[NodeRoom], specs: Sequence[Manifest]) -> int:
-    """Pods that find a place, each on the first node that has it."""
-    left = [(node, dict(node.free)) for node in nodes]
-    found = 0
+@dataclass
+class _Wish:
+    """Pods that ask for the same of the same nodes, as those of a gang do: each node is looked at once for all."""
+
+    spec: Manifest  # of one of them
+    each: Mapping[str, Fraction]
+    pods: int = 0
+
+
+def _wishes(specs: Sequence[Manifest]) -> list[_Wish]:
+    found: dict[str, _Wish] = {}
     for spec in specs:
-        asked = pod_requests(spec)
-        for node, free in left:
-            if _takes(node, spec) and all(free.get(name, Fraction(0)) >= amount for name, amount in asked.items()):
-                free.update({name: free[name] - amount for name, amount in asked.items() if name in free})
-                found += 1
+        each = pod_requests(spec)
+        where = [spec.get("nodeSelector") or {}, spec.get("tolerations") or []]
+        alike = json.dumps([{name: str(amount) for name, amount in each.items()}, where], sort_keys=True)
+        found.setdefault(alike, _Wish(spec, each)).pods += 1
+    return list(found.values())
+
+
+def _fitting(nodes: Sequence[NodeRoom], wishes: Sequence[_Wish]) -> int:
+    """Pods that find a place, each on the first node that has it."""
+    rooms = [(node, dict(node.free)) for node in nodes]
+    found = 0
+    for wish in wishes:
+        left = wish.pods
+        for node, free in rooms:
+            if left == 0:
                 break
+            if not _takes(node, wish.spec):
+                continue
+            here = min(left, *(int(free.get(name, 0) // amount) for name, amount in wish.each.items() if amount > 0))
+            if here > 0:
+                free.update({name: free[name] - amount * here for name, amount in wish.each.items() if name in free})
+                left -= here
+        found += wish.pods - left
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import getpass
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -357,6 +358,18 @@ def test_two_processes_of_one_folder_are_refused_and_no_cluster_is_told(tmp_path
     with pytest.raises(UserError, match=r"runs in .* already"):
         run(tmp_path, allow_root=True)
     os.close(lock)
+
+
+def test_a_user_without_a_name_is_told_by_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    with pytest.raises(EnvironmentProblem, match="no Kubernetes cluster"):
+        run(tmp_path, allow_root=True)
+    assert f"can run any command as uid {os.geteuid()} on this machine" in caplog.text
 
 
 def test_pods_inherit_no_kubeconfig_also_where_the_node_was_given_another(

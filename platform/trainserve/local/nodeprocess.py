@@ -128,7 +128,7 @@ def run(
     log.warning(
         "whoever may create pods in %s of this cluster can run any command as %s on this machine",
         whose,
-        getpass.getuser(),
+        _user(),
     )
     # Pods inherit this environment, and are not to act as the node, or as its user, without meaning to.
     inherited = os.environ.pop(names.ENV_KUBECONFIG, None)
@@ -136,6 +136,14 @@ def run(
         return asyncio.run(_run(settings, kubeconfig or inherited, context))
     finally:
         os.close(lock)
+
+
+def _user() -> str:
+    """Whom pods run as; a container may run as a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.geteuid()}"
 
 
 def _system() -> str:

@@ -169,3 +169,17 @@ def test_the_wait_gives_up_as_a_victim_and_says_for_what() -> None:
             _, told = waiting.communicate(timeout=20)
     assert waiting.returncode == EXIT_PEER_LOST
     assert f"the master 127.0.0.1:{port} did not answer within" in told
+
+
+def test_a_pod_of_a_large_job_is_made_without_listing_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [_job(workers=9999), _job(workers=9999, master=False)]
+
+    def listed(job: dict) -> list[tuple[str, int]]:
+        raise AssertionError("a list of 10,000 for each of 10,000 pods")
+
+    monkeypatch.setattr(replicas, "replicas", listed)
+    assert [replicas.leader(job) for job in jobs] == [("Master", 0), ("Worker", 0)]
+    for job in jobs:
+        pod = pods.replica_pod(job, "Worker", 9998, 1)
+        assert pod["metadata"]["name"] == "flowers-worker-9998"
+        assert services.replica_service(job, "Worker", 9998)["metadata"]["name"] == "flowers-worker-9998"

@@ -50,7 +50,10 @@ def is_gang(job: Manifest) -> bool:
 
 def leader(job: Manifest) -> tuple[str, int]:
     """(type, index) of the pod that holds the master's port: the Master, else Worker 0."""
-    return replicas(job)[0]
+    for kind, count in replica_counts(job).items():
+        if count:
+            return kind, 0
+    raise ValueError("a job without replicas has no leader")  # the validation of the job rules this out
 
 
 def main_container(template_spec: Manifest) -> Manifest:

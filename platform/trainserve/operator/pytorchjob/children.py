@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from trainserve.errors import EXIT_SIGTERM
 from trainserve.kube import names, replicas
 from trainserve.kube.autoscaler import is_wanted
-from trainserve.kube.cluster import Manifest
 from trainserve.kube.podgroup import Gang, join, policy
 from trainserve.kube.pods import replica_pod
 from trainserve.kube.services import replica_service
@@ -35,7 +34,8 @@ def missing_and_surplus(draft: Draft, observed: Observed) -> Changes:
     wanted = {names.replica_name(draft.name, *replica): replica for replica in replicas.replicas(job)}
     services = {service.name for service in observed.services}
     current, old = observed.of_generation(generation), observed.not_of_generation(generation)
-    deletes = [Delete(names.POD, pod.name, pod.uid, _grace_s(job, pod, old)) for pod in old if not pod.deleting]
+    broken = _broken(old) if replicas.is_gang(job) else set()
+    deletes = [Delete(names.POD, pod.name, pod.uid, _grace_s(pod, broken)) for pod in old if not pod.deleting]
     deletes += [Delete(names.POD, pod.name, pod.uid) for pod in current if pod.name not in wanted and not pod.deleting]
     deletes += [
         Delete(names.SERVICE, service.name, service.uid)
@@ -114,12 +114,16 @@ def _without_effect(scheduler: Gang) -> set[str]:
     }[scheduler]
 
 
-def _grace_s(job: Manifest, pod: Pod, old: Sequence[Pod]) -> int | None:
-    """The pod's own grace, unless its gang is broken: a rank has ended otherwise than well or on request."""
-    broken = any(
-        other.phase == "Failed" and (other.main_end is None or other.main_end.exit_code != EXIT_SIGTERM)
-        for other in old
-        if other.generation == pod.generation
-    )
+def _broken(old: Sequence[Pod]) -> set[int]:
+    """Generations of which a rank has ended otherwise than well or on request."""
+    return {
+        pod.generation
+        for pod in old
+        if pod.phase == "Failed" and (pod.main_end is None or pod.main_end.exit_code != EXIT_SIGTERM)
+    }
+
+
+def _grace_s(pod: Pod, broken: Set[int]) -> int | None:
+    """The pod's own grace, unless its gang is broken."""
     own = pod.raw["spec"].get("terminationGracePeriodSeconds") or 0
-    return names.BROKEN_GANG_GRACE_S if broken and replicas.is_gang(job) and own > names.BROKEN_GANG_GRACE_S else None
+    return names.BROKEN_GANG_GRACE_S if pod.generation in broken and own > names.BROKEN_GANG_GRACE_S else None

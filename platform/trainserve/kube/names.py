@@ -227,6 +227,7 @@ REASON_SUCCESSFUL_CREATE = "SuccessfulCreate"
 REASON_FAILED_CREATE = "FailedCreate"
 REASON_SUCCESSFUL_DELETE = "SuccessfulDelete"
 REASON_FAILED_DELETE = "FailedDelete"
+REASON_FAILED_UPDATE = "FailedUpdate"  # ours
 REASON_STOPPED = "SuccessfulStop"
 EVENT_COMPONENT = "pytorchjob-controller"
 

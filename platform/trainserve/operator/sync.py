@@ -145,7 +145,7 @@ class Syncer:
         for stop in decision.stops:
             await self._stop(key, job, stop)
         for update in decision.updates:
-            await self._update(job, update)
+            await self._update(key, job, update)
         if not decision.creates:
             return again_s
         return _sooner(again_s, await self._create(key, job, decision.creates))
@@ -190,10 +190,15 @@ class Syncer:
         message = f"Stopped pod: {stop.name}; it stays for its logs"
         await self._tell(job, "Normal", f"{names.REASON_STOPPED}{names.POD}", message)
 
-    async def _update(self, job: Manifest, update: Update) -> None:
+    async def _update(self, key: Key, job: Manifest, update: Update) -> None:
         """Raises Conflict where another object has the name meanwhile: that is seen in the next pass."""
         patch = {**update.patch, "metadata": {**update.patch.get("metadata", {}), "uid": update.uid}}
-        await self._cluster.patch(update.kind, job["metadata"]["namespace"], update.name, patch)
+        try:
+            await self._cluster.patch(update.kind, job["metadata"]["namespace"], update.name, patch)
+        except (BadRequest, Invalid) as error:  # the job's mistake: its pods go on with what there is
+            self._asked.note(key, (update,))
+            reason = f"{names.REASON_FAILED_UPDATE}{update.kind}"
+            await self._tell(job, "Warning", reason, f"{update.name}: {error.message}")
 
     async def _create(self, key: Key, job: Manifest, creates: Sequence[Create]) -> float | None:
         """Returns in how many seconds to try again, where not everything could be created."""

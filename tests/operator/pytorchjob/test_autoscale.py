@@ -7,7 +7,7 @@ from typing import Any
 from support.gangs import serving
 from support.scenario import NAMESPACE, Scenario, pytorchjob
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest
+from trainserve.kube.cluster import ApiError, Forbidden, Invalid, Manifest
 from trainserve.operator.pytorchjob.observed import Facilities
 
 METRIC = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
@@ -80,6 +80,67 @@ def test_a_finished_job_and_one_without_metrics_have_none() -> None:
         scenario.settle()
         assert scenario.state() == "Succeeded"
         assert _autoscalers(scenario) == []
+
+
+class Refusing:
+    """A server that takes no autoscaler, for now or as it is to be."""
+
+    def __init__(self, cluster: Any, error: ApiError) -> None:
+        self.cluster = cluster
+        self.error = error
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cluster, name)
+
+    async def create(self, kind: names.Kind, *args: Any) -> Any:
+        self._answer(kind)
+        return await self.cluster.create(kind, *args)
+
+    async def patch(self, kind: names.Kind, *args: Any, **how: Any) -> Any:
+        self._answer(kind)
+        return await self.cluster.patch(kind, *args, **how)
+
+    def _answer(self, kind: names.Kind) -> None:
+        if kind == names.AUTOSCALER:
+            self.asked += 1
+            raise self.error
+
+
+def test_a_job_whose_autoscaler_is_refused_runs_and_says_so() -> None:
+    with _scenario() as scenario:
+        server = Refusing(scenario.cluster, Forbidden("no autoscalers for this team"))
+        scenario.controller_restarts(server)  # type: ignore[arg-type]
+        scenario.settle()
+        scenario.start_pods()
+        assert scenario.state() == "Running"
+        (told,) = scenario.events("FailedCreateHorizontalPodAutoscaler")
+        assert told["message"].endswith("flowers: no autoscalers for this team")
+        before = server.asked
+        for _ in range(10):
+            scenario.wait(60)
+        assert 8 <= server.asked - before <= 10
+        assert scenario.state() == "Running"
+
+
+def test_a_change_that_is_no_autoscaler_is_told_once_and_keeps_no_pod_from_being_replaced() -> None:
+    with _scenario() as scenario:
+        scenario.settle()
+        scenario.start_pods()
+        server = Refusing(scenario.cluster, Invalid("spec.metrics[0].resource: must have a target"))
+        scenario.controller_restarts(server)  # type: ignore[arg-type]
+        scenario.patch_job({"spec": {"elasticPolicy": {"metrics": [{"type": "Resource"}]}}})
+        scenario.settle()
+        scenario.end_pod("worker-1", None, reason="Evicted")
+        scenario.settle()
+        scenario.wait(60)
+        assert len(scenario.pods()) == 2
+        assert all(pod["status"]["phase"] == "Pending" for name, pod in scenario.pods().items() if name == "worker-1")
+        (told,) = scenario.events("FailedUpdateHorizontalPodAutoscaler")
+        assert told["count"] == server.asked == 1
+        scenario.patch_job({"spec": {"elasticPolicy": {"maxReplicas": 3}}})
+        scenario.settle()
+        assert server.asked == 2  # another change
 
 
 def test_where_there_are_none_it_is_said_once() -> None:

@@ -25,6 +25,9 @@ def told(draft: Draft, create: Create, error: Exception) -> Decision:
     said = error.message if isinstance(error, ApiError) else str(error)
     reason = f"{names.REASON_FAILED_CREATE}{kind}"
     message = f"Error creating {kind.lower()} {name}: {said}"
+    if create.kind == names.AUTOSCALER:  # pods do without one: the job is not Pending for it
+        draft.tell("Warning", reason, message)
+        return draft.decision()
     of_condition = names.REASON_QUOTA if _QUOTA in said else reason
     if conditions.set_condition(draft.status, names.PENDING, of_condition, message, draft.now):
         draft.tell("Warning", reason, message)

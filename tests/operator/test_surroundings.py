@@ -11,11 +11,12 @@ import pytest
 from support.gangs import serving
 from support.scenario import NAMESPACE, pytorchjob
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest
+from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest, Page
 from trainserve.kube.podgroup import pod_group
 from trainserve.local import schema
 from trainserve.local.resources import RESOURCES, Resource
 from trainserve.local.server import MemoryCluster
+from trainserve.operator import capacity as capacities
 from trainserve.operator.capacity import EVERY_S, FORBIDDEN_S, Capacity
 from trainserve.operator.optional import LOOK_EVERY_S, OptionalCache
 from trainserve.operator.pytorchjob.observed import Facilities, Observed
@@ -230,6 +231,35 @@ def test_what_is_free_is_what_the_pods_there_leave_and_is_looked_up_twice_a_minu
         now = EVERY_S
         (free,) = await capacity.room() or ()
         assert (free.free["cpu"], free.free["pods"]) == (5, 9)
+
+    _play(body)
+
+
+def test_a_look_that_takes_long_holds_up_one_pass_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacities, "PATIENCE_S", 0.01)
+
+    class Large(Server):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answers = asyncio.Event()
+
+        async def list(self, kind: names.Kind, *args: Any, **options: Any) -> Any:
+            await self.answers.wait()
+            return Page([], "1", "")
+
+    async def body() -> None:
+        server, now = Large(), 0.0
+        capacity = Capacity(server, clock=lambda: now)  # type: ignore[arg-type]
+        server.answers.set()
+        assert await capacity.room() == ()
+        server.answers.clear()
+        now = EVERY_S
+        looking = asyncio.create_task(capacity.room())
+        await _quiet()
+        assert [await capacity.room() for _ in range(3)] == [(), (), ()]
+        assert not looking.done()
+        server.answers.set()
+        assert await looking == ()
 
     _play(body)
 

@@ -23,6 +23,7 @@ EVERY_S = 30.0
 FORBIDDEN_S = 600.0  # rights are seldom given meanwhile
 SHARE = 20.0  # of the time at most a twentieth goes into looking: a large cluster is looked at less often
 PAGE = 500
+PATIENCE_S = 1.0  # for somebody else's look: in a large cluster it takes longer, and no worker is to stand for it
 
 
 class Capacity:
@@ -36,23 +37,32 @@ class Capacity:
         self._look_at = float("-inf")
 
     async def room(self) -> Room | None:
-        """None: it cannot be seen."""
-        async with self._lock:
-            began = self._clock()
-            if began < self._look_at:
-                return self._room
-            pause_s = EVERY_S
-            try:
-                self._room = await self._looked()
-            except (Forbidden, NotFound) as error:
-                log.info("what the nodes have free is not said: %s", error)
-                self._room, pause_s = None, FORBIDDEN_S
-            except (ApiError, OSError) as error:
-                log.warning("what the nodes have free is not known: %s", error)
-                self._room = None
-            ended = self._clock()
-            self._look_at = ended + max(pause_s, SHARE * (ended - began))
+        """None: it cannot be seen. While somebody looks for long, what was seen before."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._lock.acquire()
+        except TimeoutError:
             return self._room
+        try:
+            began = self._clock()
+            if began >= self._look_at:
+                await self._look(began)
+            return self._room
+        finally:
+            self._lock.release()
+
+    async def _look(self, began: float) -> None:
+        pause_s = EVERY_S
+        try:
+            self._room = await self._looked()
+        except (Forbidden, NotFound) as error:
+            log.info("what the nodes have free is not said: %s", error)
+            self._room, pause_s = None, FORBIDDEN_S
+        except (ApiError, OSError) as error:
+            log.warning("what the nodes have free is not known: %s", error)
+            self._room = None
+        ended = self._clock()
+        self._look_at = ended + max(pause_s, SHARE * (ended - began))
 
     async def _looked(self) -> Room:
         nodes = [node async for node in self._all(names.NODE)]

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import aiohttp
 import yaml
@@ -372,6 +373,7 @@ async def connect(
 
     async def load() -> official.ApiClient:
         configuration = official.Configuration(connection_pool_maxsize=CONNECTIONS)
+        configuration.client_session_kwargs = {"trust_env": _behind_proxy()}
         try:
             await _load(configuration, kubeconfig, context)
             return official.ApiClient(configuration)
@@ -401,6 +403,13 @@ async def _load(configuration: official.Configuration, kubeconfig: str | None, c
     await official_config.load_kube_config(  # type: ignore[no-untyped-call]
         path or "~/.kube/config", context=context, client_configuration=configuration, persist_config=False
     )
+
+
+def _behind_proxy() -> bool:
+    """Whether the environment names a proxy. Else nothing is looked for at each request, which costs two hops to a
+    thread; and ~/.netrc, which aiohttp would read there, has no say in what a kubeconfig is for.
+    """
+    return not {"http", "https", "all"}.isdisjoint(getproxies())
 
 
 def _put_off_s(response: aiohttp.ClientResponse) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,12 +16,7 @@ from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, 
 from trainserve.kube.crd import pytorchjob_crd
 from trainserve.kube.names import PYTORCHJOB, Kind
 
-CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
-NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
-SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 WITHIN_S = 20.0
-
-
 CLOSED_S = 0.1
 
 
@@ -39,22 +35,20 @@ async def namespaced(kubeconfig: str, *namespaces: str) -> AsyncIterator[Cluster
         await install(cluster)
         for namespace in namespaces:
             metadata = {"name": namespace}
-            await cluster.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+            await cluster.create(names.NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         try:
             for namespace in namespaces:
-                await there(cluster, SERVICE_ACCOUNT, namespace, "default")
+                await there(cluster, names.SERVICE_ACCOUNT, namespace, "default")
             yield cluster
         finally:
             for namespace in namespaces:
-                await cluster.delete(NAMESPACE, None, namespace)
+                await cluster.delete(names.NAMESPACE, None, namespace)
 
 
 async def install(cluster: KubeCluster) -> None:
     """Install the CRD where it is missing, and wait until the server serves it."""
-    try:
-        await cluster.create(CRD, None, pytorchjob_crd())
-    except AlreadyExists:
-        return
+    with contextlib.suppress(AlreadyExists):
+        await cluster.create(names.CRD, None, pytorchjob_crd())
     async with asyncio.timeout(WITHIN_S):
         while True:
             try:

@@ -213,3 +213,17 @@ async def until_autoscaler(team: Team, largest: int | None) -> None:
             return
         assert time.monotonic() < give_up, f"{found}, not {largest}"
         await asyncio.sleep(0.1)
+
+
+async def test_a_group_that_its_finalizer_holds_is_deleted_once_and_told_once(operator: Operator, team: Team) -> None:
+    await team.create(pytorchjob(workers=3))
+    for generation in (1, 2, 3):
+        await team.until_pods(4, generation=generation)
+        await team.until_state(names.RUNNING)
+        await team.end("flowers-worker-1", 139)
+    await team.until_pods(4, generation=4)
+    await until_groups(team, "flowers-g4")
+    told = await team.events(f"{names.REASON_SUCCESSFUL_DELETE}{names.POD_GROUP}")
+    assert {each["message"]: each["count"] for each in told} == {
+        f"Deleted podgroup: flowers-g{generation}": 1 for generation in (1, 2, 3)
+    }

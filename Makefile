@@ -26,7 +26,7 @@ test: $(READY)  ## all tests, with real torch processes and a real TorchServe
 	@$(PY) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)  ## the tests that need seconds
-	@$(PY) -m pytest tests -m "not slow" -q
+	@$(PY) -m pytest tests -m "not slow" -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
 	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared \

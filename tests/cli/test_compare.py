@@ -15,6 +15,8 @@ from trainserve.local import rundir
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.write import to_yaml
 
+pytestmark = pytest.mark.slow
+
 LONG = "a-very-long-name-of-a-run-that-somebody-has-typed"
 
 

@@ -16,6 +16,8 @@ from support.here import Here
 from support.pictures import write_classes
 from trainserve.machine.files import sha256_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ import pytest
 from support.command import command, environment, platform
 from trainserve.machine import locks
 
+pytestmark = pytest.mark.slow
+
 DEV_FULL = Path("/dev/full")
 
 

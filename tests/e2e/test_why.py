@@ -23,6 +23,8 @@ from trainserve.local import control, start
 # Node 0 listens where the init containers of the others wait for it.
 MEET = """\
 import socket
+
+pytestmark = pytest.mark.slow
 if rank == 0:
     server = socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
 """

@@ -23,6 +23,8 @@ from trainserve.evaluate.report.interval import wilson
 from trainserve.evaluate.report.page import body, page, source
 from trainserve.evaluate.report.summary import meaning, numbers
 
+pytestmark = pytest.mark.slow
+
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 

@@ -14,6 +14,8 @@ from support import bundles, pictures
 from support.torchserve_context import REST, Context, extract, load_module
 from trainserve.train import preprocess as training
 
+pytestmark = pytest.mark.slow
+
 HANDLER = Path(__file__).parents[2] / "handlers" / "resnet_classifier.py"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from support.kubectl import Kubectl
-from support.queues import GROUP, GROUP_SIZE, PRIORITY, QUEUE, make_priority, make_queue, pods_of, running, state
 from support.operating import Operator
+from support.queues import GROUP, GROUP_SIZE, PRIORITY, QUEUE, make_priority, make_queue, pods_of, running, state
 from support.runs import wait_until
 
 WITHIN_S = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.kubectl import Kubectl
-from support.queues import PRIORITY, QUEUE, make_priority, make_queue, pods_of, running, state
 from support.nodeprocess import AddNode
 from support.nodetraining import checkpointed, digits_folder, events_of, training
 from support.operating import Operator
+from support.queues import PRIORITY, QUEUE, make_priority, make_queue, pods_of, running, state
 from support.runs import wait_until
 
 

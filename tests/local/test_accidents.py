@@ -31,6 +31,8 @@ from trainserve.local.records import Damaged
 from trainserve.local.rundir import RunDir
 from trainserve.machine.processes import Identity
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -19,6 +19,8 @@ from trainserve.local import control, ending, process, start
 from trainserve.local.rundir import RunDir
 from trainserve.machine.processes import state_of
 
+pytestmark = pytest.mark.slow
+
 DEAF = HEAD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsay('deaf')\ntime.sleep(60)\n"
 
 

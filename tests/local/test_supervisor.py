@@ -19,6 +19,8 @@ from trainserve.kube import names
 from trainserve.local import control, process, rundir, start
 from trainserve.local.supervisor import is_over
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -15,6 +15,8 @@ from support.scenario import Crash, Crashing, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError
 
+pytestmark = pytest.mark.slow
+
 Script = Callable[[Scenario], None]
 
 

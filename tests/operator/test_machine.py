@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -23,6 +24,8 @@ from trainserve.kube.podgroup import Gang
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.decision import STOPPED_DEADLINE_S
 from trainserve.operator.pytorchjob.observed import Facilities
+
+pytestmark = pytest.mark.slow
 
 JOB = "flowers"
 REPLICAS = ["master-0", "worker-0", "worker-1", "worker-2"]

@@ -17,6 +17,8 @@ from trainserve.package.bundle import read_bundle, write_bundle
 from trainserve.train import architecture, preprocess
 from trainserve.train.checkpoint import weights_digest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from trainserve.package.export import export
 from trainserve.package.formats import FORMATS
 from trainserve.package.network import golden_images, network_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from trainserve.package.mar import build_mar, read_mar
 from trainserve.package.settings import model_config
 from trainserve.spec.classifier import ServeSpec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from trainserve.train.get_readers import Picture, read
 from trainserve.train.get_sources import SOURCES
 from trainserve.train.imagefolder import scan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(monkeypatch, tmp_path):

@@ -20,11 +20,11 @@ from support.runs import wait_until
 from trainserve.kube import names
 from trainserve.local import control, start
 
+pytestmark = pytest.mark.slow
+
 # Node 0 listens where the init containers of the others wait for it.
 MEET = """\
 import socket
-
-pytestmark = pytest.mark.slow
 if rank == 0:
     server = socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
 """

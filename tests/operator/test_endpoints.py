@@ -41,7 +41,9 @@ def test_addresses_that_are_none(text: str) -> None:
 def test_namespaces() -> None:
     assert parse_namespaces(("a,b", "c, a"), "--namespace") == ("a", "b", "c")
     assert parse_namespaces((), "--namespace") == ()
-    assert parse_namespaces(("", ","), "--namespace") == ()
+    for empty in ("", ",", "a,,b"):  # an unset variable of the shell must not mean all namespaces
+        with pytest.raises(UserError, match="a name is empty"):
+            parse_namespaces((empty,), "--namespace")
     for wrong in ("A", "a_b", "-a", "a-", "a.b", "x" * 64, "a/b", "*"):
         with pytest.raises(UserError, match="--namespace"):
             parse_namespaces((wrong,), "--namespace")

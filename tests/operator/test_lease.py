@@ -53,7 +53,9 @@ def test_each_change_is_on_the_version_that_was_read() -> None:
     assert released["spec"]["holderIdentity"] == ""
 
 
-@pytest.mark.parametrize("words", [(10, 10, 2), (15, 2, 2), (15, 10, 0), (15, 10, -1), (0.5, 0.2, 0.1), (15.5, 10, 2)])
+@pytest.mark.parametrize(
+    "words", [(10, 10, 2), (15, 2, 2), (15, 10, 0), (15, 10, -1), (0.5, 0.2, 0.1), (15.5, 10, 2), (2**31, 10, 2)]
+)
 def test_times_that_do_not_fit_are_refused(words: tuple[float, float, float]) -> None:
     with pytest.raises(UserError) as refused:
         Timing(*words)

@@ -149,7 +149,8 @@ def run_command(
     if resync < 1:
         raise UserError(f"--resync {resync:g}s: must be at least 1s", hint="10m is the default")
     timing = Timing(leader_elect_lease_duration, leader_elect_renew_deadline, leader_elect_retry_period)
-    places = parse_namespaces((leader_elect_namespace or "",), "--leader-elect-namespace")
+    given = () if leader_elect_namespace is None else (leader_elect_namespace,)
+    places = parse_namespaces(given, "--leader-elect-namespace")
     if len(places) > 1:
         raise UserError(f"--leader-elect-namespace {leader_elect_namespace}: the Lease is in one", hint="name one")
     settings = Settings(

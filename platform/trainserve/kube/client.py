@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 from urllib.request import getproxies
@@ -38,6 +39,7 @@ from trainserve.kube.cluster import (
     Page,
     WatchEvent,
 )
+from trainserve.kube.kubeconfig import check, check_token, no_credentials
 from trainserve.kube.names import ENV_KUBECONFIG, POD, Kind
 
 log = logging.getLogger(__name__)
@@ -182,9 +184,7 @@ class KubeCluster:
         except aiohttp.SocketTimeoutError:
             return  # nothing has happened, or the way to the server is dead: a new watch finds out
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(
-                f"the watch of {kind.plural} broke off: {str(error) or type(error).__name__}"
-            ) from error
+            raise ConnectionError(f"the watch of {kind.plural} broke off: {_said(error)}") from error
         finally:
             response.close()
 
@@ -260,7 +260,7 @@ class KubeCluster:
                 while len(answer) <= limit and (piece := await response.content.read(limit + 1 - len(answer))):
                     answer += piece
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"GET {where}: {str(error) or type(error).__name__}") from error
+            raise ConnectionError(f"GET {where}: {_said(error)}") from error
         finally:
             if self._on_request is not None:
                 self._on_request("get", POD, status, self._clock() - began)
@@ -278,7 +278,7 @@ class KubeCluster:
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"{verb} {path}: {str(error) or type(error).__name__}") from error
+            raise ConnectionError(f"{verb} {path}: {_said(error)}") from error
         if response.status >= 300:
             raise _error(response.status, data)
         answer: Manifest = json.loads(data)
@@ -334,7 +334,7 @@ class KubeCluster:
             response: aiohttp.ClientResponse = sent.response
             status = response.status
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"{verb} {path}: {str(error) or type(error).__name__}") from error
+            raise ConnectionError(f"{verb} {path}: {_said(error)}") from error
         finally:
             if self._on_request is not None:
                 self._on_request(verb, kind, status, self._clock() - began)
@@ -376,6 +376,7 @@ async def connect(
         configuration.client_session_kwargs = {"trust_env": _behind_proxy()}
         try:
             await _load(configuration, kubeconfig, context)
+            check_token(str((configuration.api_key or {}).get("BearerToken") or ""))
             return official.ApiClient(configuration)
         except _UNREADABLE as error:
             source = kubeconfig or os.environ.get(ENV_KUBECONFIG) or "~/.kube/config"
@@ -400,9 +401,22 @@ async def _load(configuration: official.Configuration, kubeconfig: str | None, c
             pass  # not in a pod
         else:
             return
+    path = path or "~/.kube/config"
+    user = check(_contents(path), context)
     await official_config.load_kube_config(  # type: ignore[no-untyped-call]
-        path or "~/.kube/config", context=context, client_configuration=configuration, persist_config=False
+        path, context=context, client_configuration=configuration, persist_config=False
     )
+    if user.get("exec") and not (configuration.api_key or {}).get("BearerToken") and not configuration.cert_file:
+        raise no_credentials(user)
+
+
+def _contents(paths: str) -> dict[str, object]:
+    """Of those of the files that there are; the names of several are parted as in PATH. Raises OSError, YAMLError."""
+    each = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    there = [path for path in each if path.exists()]
+    if not there:
+        raise FileNotFoundError("no such file")
+    return {str(path): yaml.safe_load(path.read_bytes()) for path in there}
 
 
 def _behind_proxy() -> bool:
@@ -446,6 +460,17 @@ def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = 
 def _selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:
     selected = {"labelSelector": labels, "fieldSelector": fields}
     return {name: ",".join(f"{key}={value}" for key, value in by.items()) for name, by in selected.items() if by}
+
+
+def _said(error: Exception) -> str:
+    """Why there is no answer."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        certificate = error.certificate_error
+        return (
+            f"{error.host}:{error.port} is not the server that the kubeconfig's certificate-authority stands for: "
+            f"{getattr(certificate, 'verify_message', '') or certificate}"
+        )
+    return str(error) or type(error).__name__
 
 
 def _error(status: int, body: bytes | Mapping[str, Any]) -> ApiError:

@@ -18,6 +18,7 @@ from trainserve.kube.moments import rfc3339_micro
 
 Step: TypeAlias = Literal["create", "renew", "take", "wait"]
 
+MOST_S = 2**31 - 1  # of a Lease's leaseDurationSeconds
 RELEASED_S = 1  # leaseDurationSeconds of a lease that nobody holds; 0 is not allowed
 
 
@@ -38,9 +39,9 @@ class Timing:
                 f"({self.renew_deadline_s:g} s), and that longer than the retry period ({self.retry_s:g} s)",
                 hint="Kubernetes' own controllers use 15s, 10s and 2s; the flags begin with --leader-elect",
             )
-        if self.duration_s < 1 or self.duration_s != int(self.duration_s):
+        if not 1 <= self.duration_s <= MOST_S or self.duration_s != int(self.duration_s):
             raise UserError(
-                f"the lease's duration is {self.duration_s:g} s: the API takes whole seconds from 1",
+                f"the lease's duration is {self.duration_s:g} s: the API takes whole seconds from 1 to {MOST_S}",
                 hint="--leader-elect-lease-duration 15s is what Kubernetes' own controllers use",
             )
 

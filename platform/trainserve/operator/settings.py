@@ -33,7 +33,13 @@ def parse_address(text: str) -> Address | None:
         return None
     host, colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not colon or not bare or (":" in host and bare == host) or not port.isdecimal() or int(port) > 65535:
+    if (
+        not colon
+        or not bare
+        or (":" in host and bare == host)
+        or not (port.isascii() and port.isdecimal())
+        or int(port) > 65535
+    ):
         raise UserError(
             f"--metrics-address {text!r}: expected HOST:PORT, with a port from 0 to 65535",
             hint="127.0.0.1:8080 is reached from this machine only, 0.0.0.0:8080 from everywhere, 0 turns it off",
@@ -70,8 +76,13 @@ class Settings:
 
 def parse_namespaces(given: tuple[str, ...], flag: str) -> tuple[str, ...]:
     """Names, in one word with commas or in several; each once. Raises UserError for what cannot be a namespace."""
-    found = tuple(dict.fromkeys(name.strip() for word in given for name in word.split(",") if name.strip()))
+    found = tuple(dict.fromkeys(name.strip() for word in given for name in word.split(",")))
     for name in found:
+        if not name:  # nothing given would mean all namespaces
+            raise UserError(
+                f"{flag} {','.join(given)!r}: a name is empty; is a variable of the shell not set?",
+                hint=f"leave {flag} out to take the default",
+            )
         if not _LABEL.fullmatch(name):
             raise UserError(
                 f"{flag} {name!r}: a namespace's name has lower-case letters, digits and inner dashes, at most 63",

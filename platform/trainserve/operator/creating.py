@@ -78,10 +78,23 @@ async def _recognise(cluster: Cluster, job: Manifest, create: Create) -> float |
     if owner.get("uid") == job["metadata"]["uid"]:
         wanted = (create.manifest["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
         has = (there["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
-        return None if has == wanted else LEFTOVER_RETRY_S
+        if has == wanted:
+            return None
+        if not _is_seen(there):
+            raise AlreadyExists(
+                "there is one of this name that is this job's and lacks the label "
+                f"{names.LABEL_OPERATOR_NAME}={names.OPERATOR_NAME}. hint: delete it, or give it the label back"
+            )
+        return LEFTOVER_RETRY_S
     predecessor = owner.get("kind") == names.PYTORCHJOB.kind and owner.get("name") == job["metadata"]["name"]
     if predecessor or "deletionTimestamp" in there["metadata"]:
         return LEFTOVER_RETRY_S
     raise AlreadyExists(
         "there is one of this name that does not belong to this job. hint: delete it, or give the job another name"
     )
+
+
+def _is_seen(there: Manifest) -> bool:
+    """Whether the controller's caches have it, which go by a label; what is going needs nobody."""
+    labels = there["metadata"].get("labels") or {}
+    return labels.get(names.LABEL_OPERATOR_NAME) == names.OPERATOR_NAME or "deletionTimestamp" in there["metadata"]

@@ -165,10 +165,11 @@ class Controller:
             self._telemetry.job_changed(before, after)
 
     def _child_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        metadata = (after or before or {})["metadata"]
-        job = (metadata.get("labels") or {}).get(names.LABEL_JOB_NAME)
-        if job:
-            self._add((metadata["namespace"], job))
+        """Whose it is, and whose it was: labels and owners are changed by hand, too."""
+        for child in (before, after):
+            if child is not None:
+                for job in _jobs_of(child):
+                    self._add((child["metadata"]["namespace"], job))
 
     def _look_at_all(self) -> None:
         for job in self.jobs():
@@ -228,6 +229,15 @@ class Controller:
         if again_s is not None:
             self.queue.add_after(key, again_s)
         return "success"
+
+
+def _jobs_of(child: Manifest) -> set[str]:
+    """The jobs that a child names by its owner or by its label: one, unless somebody has changed it."""
+    metadata = child["metadata"]
+    owners = {
+        owner["name"] for owner in metadata.get("ownerReferences") or [] if owner.get("kind") == names.PYTORCHJOB.kind
+    }
+    return owners | {job for job in [(metadata.get("labels") or {}).get(names.LABEL_JOB_NAME)] if job}
 
 
 async def _all_synced(informers: Sequence[Informer], surroundings: Surroundings) -> None:

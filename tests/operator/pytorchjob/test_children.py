@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from support.scenario import NAMESPACE, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import Invalid, Manifest
+from trainserve.operator.creating import create_all
+from trainserve.operator.pytorchjob.decision import Create
 from trainserve.operator.pytorchjob.observed import Observed
 from trainserve.operator.pytorchjob.reconcile import reconcile
 
@@ -82,6 +86,25 @@ def test_what_belongs_to_others_is_neither_taken_nor_deleted(kind: names.Kind) -
         scenario.suspend()
         scenario.settle()
         assert scenario.run(scenario.cluster.get(kind, NAMESPACE, "flowers-worker-1")) == theirs
+
+
+def test_an_old_pod_whose_label_somebody_has_taken_away_is_told() -> None:
+    """The caches go by that label: nobody would ever delete it, and its successor would wait without a word."""
+    with Scenario(pytorchjob()) as scenario:
+        scenario.settle()
+        job = scenario.job()
+        assert job is not None
+        old = scenario.pods()["worker-0"]
+        successor = copy.deepcopy(old)
+        successor["metadata"] = {key: old["metadata"][key] for key in ("name", "namespace", "labels")}
+        successor["metadata"]["labels"] = {**old["metadata"]["labels"], names.LABEL_GENERATION: "2"}
+        create = Create(names.POD, successor)
+        assert scenario.run(create_all(scenario.cluster, job, [create])).again_s == 1.0
+        hidden = {"metadata": {"labels": {names.LABEL_OPERATOR_NAME: None}}}
+        scenario.run(scenario.cluster.patch(names.POD, NAMESPACE, old["metadata"]["name"], hidden))
+        failed = scenario.run(create_all(scenario.cluster, job, [create])).failed
+        assert failed is not None
+        assert f"lacks the label {names.LABEL_OPERATOR_NAME}" in str(failed[1])
 
 
 def test_children_of_a_deleted_job_of_the_same_name_are_waited_for() -> None:

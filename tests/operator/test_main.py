@@ -215,6 +215,20 @@ def test_who_stands_by_keeps_no_queue_counts_nothing_and_begins_with_all_that_is
     asyncio.run(play())
 
 
+def test_it_stops_after_the_lead_was_lost_with_jobs_in_the_queue() -> None:
+    """A worker that got such a key again and again would not let the event loop come to the end."""
+
+    async def play() -> None:
+        controller = Controller(MemoryCluster(), NAMESPACE)
+        controller.queue.add((NAMESPACE, "flowers"))
+        controller.follow()
+        controller.stop()
+        assert await controller.queue.get() is None
+        await asyncio.wait_for(controller.run(), 5)
+
+    asyncio.run(play())
+
+
 def test_it_stops_before_its_caches_were_ever_filled() -> None:
     class Silent:
         def __init__(self, cluster: MemoryCluster) -> None:

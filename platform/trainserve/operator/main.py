@@ -108,13 +108,13 @@ class Controller:
                 background.append(tasks.create_task(self._poller.run()))
             working = [tasks.create_task(self._work()) for _ in range(self._workers)]
             await stopping
-            self.queue.close()
             await asyncio.gather(*working)
             for task in background:
                 task.cancel()
 
     def stop(self) -> None:
         """End `run`."""
+        self.queue.close()  # first: a key left from when we led would go round between a worker and the queue for ever
         self._stopping.set()
         self._may_go.set()
 

@@ -38,6 +38,7 @@ def test_a_good_one_gives_its_user_and_of_several_files_the_first_counts() -> No
     other = changed("users.user", {"token": "other"})
     assert kubeconfig.check({"a": GOOD, "b": other}, None) == {"token": "abc"}
     assert kubeconfig.check({"a": {"current-context": ""}, "b": GOOD}, "work") == {"token": "abc"}
+    assert kubeconfig.check({"a": changed("contexts.context", {"cluster": "here"})}, None) == {}  # a user is no must
 
 
 @pytest.mark.parametrize(

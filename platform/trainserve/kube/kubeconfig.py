@@ -45,9 +45,11 @@ def check(files: Mapping[str, object], context: str | None) -> Mapping[str, Any]
         raise _problem(where, "current-context is not set, and no --context is given", _choice(found["contexts"]))
     which = "current-context" if context is None else "--context"
     path, chosen = _named(where, found["contexts"], "contexts", current, which)
-    parts = {}
+    parts: dict[str, tuple[str, Mapping[str, Any]]] = {"user": (path, {})}
     for field in ("cluster", "user"):
         name = str(chosen.get(field) or "")
+        if field == "user" and not name:  # a server may ask for none
+            continue
         parts[field] = _named(where, found[f"{field}s"], f"{field}s", name, f"context {current!r}: {field}")
     _check_cluster(*parts["cluster"])
     _check_pem(parts["user"][0], "users.user", parts["user"][1])

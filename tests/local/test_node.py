@@ -8,6 +8,7 @@ import getpass
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,10 @@ def test_the_name_of_another_node_is_refused() -> None:
         await second.heart.register()
         assert first.objects.node["status"]["nodeInfo"]["bootID"] == ELSEWHERE.boot
         await Beating(ELSEWHERE, first.objects).heart.register()  # again on the same machine
+
+        third = Beating(replace(ELSEWHERE, folder="other"), first.objects)
+        with pytest.raises(UserError, match="runs with another --root"):
+            await third.heart.register()
 
     asyncio.run(main())
 

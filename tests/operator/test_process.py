@@ -225,7 +225,7 @@ def test_a_part_that_breaks_ends_the_process_with_what_it_raised() -> None:
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_asks_for_the_end_and_the_second_is_it(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -241,7 +241,7 @@ def test_the_first_signal_asks_for_the_end_and_the_second_is_it(
             while not ended:
                 await asyncio.sleep(0.01)
         assert ended == [1]
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(each)
 
     monkeypatch.setattr(os, "_exit", ended.append)

@@ -116,8 +116,8 @@ class NodeHeart:
             raise UserError(
                 f"node {name!r} of this cluster is not one of `platform node run`", hint="choose another --name"
             )
-        boot = found.get("status", {}).get("nodeInfo", {}).get("bootID")
-        if boot == self._machine.boot:
+        info = found.get("status", {}).get("nodeInfo", {})
+        if (info.get("bootID"), info.get("machineID")) == (self._machine.boot, self._machine.folder):
             return  # an earlier process here: the lock of its folder says that it has ended
         try:
             lease = await self._cluster.get(names.LEASE, names.NODE_LEASE_NAMESPACE, name)
@@ -125,9 +125,8 @@ class NodeHeart:
             return
         renewed = moments.unix(lease["spec"].get("renewTime")) or 0.0
         if self._clock() - renewed < LEASE_S and _ready(found).get("status") == "True":
-            raise UserError(
-                f"a node {name!r} runs on another machine, or ran there {LEASE_S} s ago", hint="choose another --name"
-            )
+            where = "with another --root" if info.get("bootID") == self._machine.boot else "on another machine"
+            raise UserError(f"a node {name!r} runs {where}, or ran there {LEASE_S} s ago", hint="choose another --name")
 
     async def _beat(self) -> None:
         """The node there, its condition as it should be, its Lease renewed."""
@@ -151,7 +150,8 @@ class NodeHeart:
 
     def _is_told(self, found: Manifest) -> bool:
         status: Manifest = found.get("status", {})
-        here: bool = status.get("nodeInfo", {}).get("bootID") == self._machine.boot
+        info = status.get("nodeInfo", {})
+        here = (info.get("bootID"), info.get("machineID")) == (self._machine.boot, self._machine.folder)
         return here and dict(self._shape.resources) == status.get("capacity")
 
     async def _create(self) -> Manifest:

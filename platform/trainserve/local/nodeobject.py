@@ -29,6 +29,7 @@ class Machine:
     kernel: str
     release: str  # of the system, in words
     version: str  # of this package
+    folder: str = ""  # which of the nodes of one machine: a digest of its --root
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def status(shape: NodeShape, machine: Machine, old: Manifest, now: float, *, rea
             "bootID": machine.boot,
             "kernelVersion": machine.kernel,
             "osImage": machine.release,
-            "machineID": "",
+            "machineID": machine.folder,
             "systemUUID": "",
             "containerRuntimeVersion": f"{CONTAINER_RUNTIME}://{machine.version}",
             "kubeletVersion": f"trainserve-{machine.version}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import hashlib
 import logging
 import os
 import platform
@@ -111,7 +112,8 @@ def run(
             "pods would run as root on this machine, without any isolation",
             hint="run it as a user of its own, or say --allow-root",
         )
-    machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), _system(), __version__)
+    folder = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:32]
+    machine = Machine(sys.platform, platform.machine(), boot_id(), platform.release(), _system(), __version__, folder)
     count = int(quantity.parse(node.resources.get(names.RESOURCE_GPU, 0)))
     gpus = nodedevices.visible(count, os.environ.get(names.ENV_CUDA_DEVICES))
     settings = NodeSettings(node, machine, root.absolute(), tuple(gpus), namespaces, stop_grace_s)

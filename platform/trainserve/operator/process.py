@@ -1,7 +1,8 @@
 """The operator as a process: connect, take the lease, work until a signal, end in order.
 
-The first SIGTERM or SIGINT ends it in order with exit code 0, as Kubernetes' own controllers do: passes in progress are
-finished, then the lease is given back, so that another operator begins at once. A second one ends it at once with 1.
+The first SIGTERM, SIGINT or SIGHUP ends it in order with exit code 0, as Kubernetes' own controllers do: passes in
+progress are finished, then the lease is given back, so that another operator begins at once. A second one ends it at
+once with 1.
 """
 
 from __future__ import annotations
@@ -165,6 +166,9 @@ def _stopped_by_signals() -> asyncio.Event:
         log.info("%s: ending when the passes in progress have", number.name)
         stopped.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's wish
+        numbers.append(signal.SIGHUP)  # its terminal was closed: the lease is given back all the same
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     return stopped

@@ -1,6 +1,6 @@
 """A Kubernetes control plane of the tests' own: etcd, API server, controller manager and scheduler on loopback.
 
-.venv/bin/python tests/support/controlplane.py     start one with three simulated nodes, until Ctrl-C
+`tests/cluster/by_hand.py` starts one with simulated nodes, until Ctrl-C.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ async def _live(team: Team, name: str) -> Manifest:
     await team.until_pods(3, name=name, timeout_s=60)
     await team.until_state(names.RUNNING, name, timeout_s=60)
     await team.end(f"{name}-worker-1", 139)
-    # The gang after it; or one more, free of charge, where a pod was taken away meanwhile.
+    # The gang after it; or one more, free of charge: KWOK deletes by name without the uid, and when it is late, what it
+    # takes away is the new pod of that name.
     again = await team.until(_runs_again, "the gang runs again", name, timeout_s=90)
     generation = int(again["status"]["generation"])
     assert generation <= 3, again["status"]

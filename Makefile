@@ -8,6 +8,7 @@ READY := .venv/.ready
 JOBS := 3
 # Tests against a real API server at a time: most of each is waiting for it.
 CLUSTER_JOBS := 6
+CLUSTER_FLAGS :=
 
 .PHONY: help setup demo test test-fast test-cluster test-kueue lint fmt verify generate bench bench-gpu bench-serving bench-controller clean
 
@@ -30,7 +31,7 @@ test-fast: $(READY)  ## the tests that need seconds
 
 test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
 	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared \
-		-n $(CLUSTER_JOBS) --dist loadgroup --no-loadscope-reorder
+		-n $(CLUSTER_JOBS) --dist loadgroup --no-loadscope-reorder $(CLUSTER_FLAGS)
 
 test-kueue: $(READY)  ## beside the real Kueue, which is built once from its module (minutes)
 	@$(PY) -m pytest tests/kueue -q

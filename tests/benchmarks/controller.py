@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support import clusterbinaries, real
+from support import clusterbinaries, gomodules, kubeflow, real
 from support.controlplane import KWOK, ControlPlane
 from support.guarded import Guarded
 from support.kubectl import Kubectl
@@ -43,20 +42,12 @@ from trainserve.kube.pods import replica_pod
 from trainserve.machine.ports import LOOPBACK, Reserved
 from trainserve.spec.pytorchjob import default
 
-PEER = "github.com/kubeflow/training-operator"
-PEER_VERSION = "v1.8.1"
-PEER_NAMESPACE = "kubeflow"
-PEER_SERVING = Path("/tmp/k8s-webhook-server/serving-certs")
 IN_FLIGHT = 40  # requests of ours on their way at a time
 NODES = 20
 HANG_S = 300.0
 REST_S = 60.0
 
 T = TypeVar("T")
-SECRET = names.Kind("", "v1", "Secret", "secrets")
-WEBHOOKS = names.Kind(
-    "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
-)
 
 
 @dataclass
@@ -108,13 +99,13 @@ async def ours(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Guard
 @asynccontextmanager
 async def theirs(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Guarded]:
     """Kubeflow's, for PyTorchJobs alone. Its webhook is registered for no namespace: no Service reaches it here."""
-    module = _module()
+    module = gomodules.files_of(kubeflow.MODULE, kubeflow.VERSION)
     crd = yaml.safe_load((module / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml").read_text())
     await use_crd(cluster, crd)
-    await prepare_peer(cluster)
+    await kubeflow.prepare(cluster)
     ports = Reserved()
     words = [
-        _peer_program(),
+        gomodules.program(kubeflow.MODULE, kubeflow.VERSION, "training-operator.v1"),
         f"--kubeconfig={plane.kubeconfig}",
         "--enable-scheme=pytorchjob",
         f"--metrics-bind-address={LOOPBACK}:{ports.port('metrics')}",
@@ -123,81 +114,13 @@ async def theirs(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Gua
     ]
     process = Guarded(words, plane.folder / "theirs.log")
     try:
-        await write_peer_certificates(cluster)
+        await until(lambda: kubeflow.certificates_written(cluster))
         await until(lambda: "Starting workers" in (plane.folder / "theirs.log").read_text(), process)
         yield process
     finally:
         process.stop()
         ports.release_all()
         (plane.folder / "theirs.log").unlink()
-
-
-def _module() -> Path:
-    words = ["go", "mod", "download", "-json", f"{PEER}@{PEER_VERSION}"]
-    with tempfile.TemporaryDirectory() as empty:
-        done = subprocess.run(words, cwd=empty, check=True, capture_output=True, text=True)
-    return Path(json.loads(done.stdout)["Dir"])
-
-
-def _peer_program() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    program = cache / "trainserve" / f"training-operator-{PEER_VERSION}" / "training-operator.v1"
-    if not program.exists():
-        print(f"building {PEER} {PEER_VERSION}, once: about a minute", file=sys.stderr)
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-            package = f"{PEER}/cmd/{program.name}@{PEER_VERSION}"
-            subprocess.run(["go", "install", package], check=True, env={**os.environ, "GOBIN": scratch}, cwd=scratch)
-            Path(scratch, program.name).replace(program)
-    return program
-
-
-async def prepare_peer(cluster: KubeCluster) -> None:
-    """What its certificate rotator fills in, empty."""
-    nowhere = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "nowhere"}}}
-    client = {"service": {"name": "training-operator", "namespace": PEER_NAMESPACE, "path": "/validate-pytorchjob"}}
-    rule = {
-        "apiGroups": ["kubeflow.org"],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE"],
-        "resources": ["pytorchjobs"],
-    }
-    webhook = {
-        "name": "validator.pytorchjob.training-operator.kubeflow.org",
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "clientConfig": client,
-        "rules": [rule],
-        **nowhere,
-    }
-    objects: list[tuple[names.Kind, str | None, Manifest]] = [
-        (names.NAMESPACE, None, {"metadata": {"name": PEER_NAMESPACE}}),
-        (SECRET, PEER_NAMESPACE, {"metadata": {"name": "training-operator-webhook-cert"}}),
-        (WEBHOOKS, None, {"metadata": {"name": "validator.training-operator.kubeflow.org"}, "webhooks": [webhook]}),
-    ]
-    for kind, namespace, content in objects:
-        try:
-            await cluster.create(kind, namespace, {"apiVersion": kind.api_version, "kind": kind.kind, **content})
-        except AlreadyExists:
-            continue
-
-
-async def write_peer_certificates(cluster: KubeCluster) -> None:
-    """The files that a mounted Secret would be."""
-    import base64
-
-    PEER_SERVING.mkdir(parents=True, exist_ok=True)
-
-    async def filled() -> bool:
-        secret = await cluster.get(SECRET, PEER_NAMESPACE, "training-operator-webhook-cert")
-        data = secret.get("data") or {}
-        for name in ("tls.crt", "tls.key", "ca.crt"):
-            if name not in data:
-                return False
-            (PEER_SERVING / name).write_bytes(base64.b64decode(data[name]))
-        return True
-
-    await until(filled)
 
 
 async def use_crd(cluster: KubeCluster, crd: Manifest) -> None:
@@ -472,7 +395,7 @@ def throughput_table(
         return f"| {what} | {mine:.2f} | {other:.2f} | {ratio:.1f} x | {goal} |"
 
     return [
-        f"| {jobs} jobs of {workers + 1} pods, median of {len(ours_)} | ours | training-operator {PEER_VERSION} "
+        f"| {jobs} jobs of {workers + 1} pods, median of {len(ours_)} | ours | training-operator {kubeflow.VERSION} "
         "| better by | goal |",
         "|---|---|---|---|---|",
         row("pods created a second", lambda each: pods / each.all_created_s, ">= 20 x", higher=True),

@@ -19,7 +19,7 @@ from support import testserver
 from support.coroutines import pytest_pyfunc_call  # noqa: F401 - pytest finds it here
 from support.kubectl import Kubectl
 from support.kwok import add_nodes
-from support.operating import Operator
+from support.operating import Operator, operating
 from support.real import Team, connected
 from support.testserver import OwnServer, Server
 from trainserve.errors import EnvironmentProblem
@@ -170,12 +170,7 @@ def nodes(server: Server, namespace: str) -> Iterator[Callable[..., list[str]]]:
 @pytest.fixture
 def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Operator]:
     """`platform operator run` at work in the test's namespace, under its own account and Role."""
-    found = Operator(kubectl, tmp_path)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
+    yield from operating(kubectl, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from support.clusterbinaries import ROOT
+from support.gomodules import kept, lock_of
 from support.kubectl import Kubectl
 from support.operating import Operator
-from trainserve.machine import locks
 
 SDK = ("kubeflow-training==1.9.4", "kubernetes<36")
 SESSION = Path(__file__).parent / "sdk/session.py"
@@ -25,11 +25,10 @@ SESSION = Path(__file__).parent / "sdk/session.py"
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
     """The interpreter of an environment with the SDK, made once and kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainserve"
+    cache = kept()
     cache.mkdir(parents=True, exist_ok=True)
     wanted = cache / f"sdk-{'-'.join(SDK).replace('<', '_')}-py{sys.version_info.major}.{sys.version_info.minor}"
-    while (lock := locks.take(cache / "sdk.lock")) is None:
-        continue
+    lock = lock_of(cache / "sdk.lock")
     try:
         if not wanted.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix=".sdk-") as scratch:

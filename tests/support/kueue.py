@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -16,12 +12,11 @@ from typing import Any
 
 import yaml
 
-from support import clusterbinaries
+from support import gomodules
 from support.controlplane import ControlPlane
 from support.guarded import Guarded
 from support.kubectl import Kubectl
 from trainserve.errors import EnvironmentProblem
-from trainserve.machine import locks
 from trainserve.machine.ports import LOOPBACK, Reserved
 
 MODULE = "sigs.k8s.io/kueue"
@@ -43,7 +38,7 @@ class Kueue:
 
     def start(self) -> None:
         """Returns when its webhooks answer. Raises EnvironmentProblem where it cannot be built or started."""
-        program = _program()
+        program = gomodules.program(MODULE, VERSION, "kueue")
         kubectl = Kubectl(self._plane.kubeconfig)
         manifests = self._manifests(kubectl)
         # Namespaces and kinds first, webhooks last: nothing is called before it listens.
@@ -100,7 +95,7 @@ class Kueue:
         }
 
     def _manifests(self, kubectl: Kubectl) -> list[dict[str, Any]]:
-        rendered = kubectl("kustomize", _module() / "config/default")
+        rendered = kubectl("kustomize", gomodules.files_of(MODULE, VERSION) / "config/default")
         found = [each for each in yaml.safe_load_all(rendered) if each["kind"] not in _LEFT_OUT]
         for each in found:
             for client in _webhook_clients(each):
@@ -128,40 +123,6 @@ def _webhook_clients(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 def _apply(kubectl: Kubectl, manifests: list[dict[str, Any]]) -> None:
     content = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=content, timeout_s=120)
-
-
-def _program() -> Path:
-    """Built once from its module and kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainserve"
-    program = cache / f"kueue-{VERSION}" / "kueue"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    while (lock := locks.take(program.parent / ".lock")) is None:
-        continue
-    try:
-        if not program.exists():
-            print(f"building {MODULE} {VERSION}, once: some minutes", file=sys.stderr, flush=True)
-            with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
-                _go("install", f"{MODULE}/cmd/kueue@{VERSION}", GOBIN=scratch)
-                Path(scratch, program.name).replace(program)
-    finally:
-        os.close(lock)
-    return program
-
-
-def _module() -> Path:
-    """Where Go keeps the module's files: its own manifests are applied from there."""
-    return Path(json.loads(_go("mod", "download", "-json", f"{MODULE}@{VERSION}"))["Dir"])
-
-
-def _go(*words: str, **env: str) -> str:
-    go = clusterbinaries.find_go()
-    with tempfile.TemporaryDirectory() as nowhere:
-        done = subprocess.run(
-            [go, *words], cwd=nowhere, env={**os.environ, **env}, check=False, capture_output=True, text=True
-        )
-    if done.returncode:
-        raise EnvironmentProblem(f"go {words[0]} failed for Kueue:\n{done.stderr.strip()[-2000:]}")
-    return done.stdout
 
 
 def _answers(url: str) -> bool:

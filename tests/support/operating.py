@@ -7,6 +7,7 @@ import base64
 import json
 import signal
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from support.command import command
@@ -76,6 +77,16 @@ class Operator:
         assert self._process is not None, "it does not run"
         process, self._process = self._process, None
         return process.stop(number)
+
+
+def operating(kubectl: Kubectl, folder: Path) -> Iterator[Operator]:
+    """Body of a fixture: an operator at work in the test's namespace, under its own account and Role."""
+    found = Operator(kubectl, folder)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
 
 
 def account(kubectl: Kubectl, folder: Path) -> Path:

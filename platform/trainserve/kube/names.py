@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainserve import __version__
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -96,6 +98,7 @@ ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no 
 ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
 ANNOTATION_PROGRESS = "trainserve.dev/progress"  # of a pod that nobody else can ask: its node writes what it answers
 ANNOTATION_WANTED = "trainserve.dev/wanted"  # a digest of the spec that an autoscaler was last given by us
+ANNOTATION_VERSION = "trainserve.dev/version"  # of the command that made the job
 RESTART_IN_PLACE = "in-place"
 
 # Which gang a pod belongs to, for the schedulers of https://volcano.sh and of kubernetes-sigs/scheduler-plugins.
@@ -170,6 +173,7 @@ ENV_PROGRESS_ADDRESS = "TRAINSERVE_PROGRESS_ADDRESS"  # "<host>:<port>" where ra
 ENV_POD_DIR = "TRAINSERVE_POD_DIR"  # the local kubelet's folder for this pod; the agent writes ranks.json there
 
 ENV_OPERATOR_PREFIX = "PLATFORM_OPERATOR_"  # of what `platform operator run` takes from its environment
+ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # in a pod that is given its account
 
 ENV_KUBECONFIG = "KUBECONFIG"  # of kubectl: the files that say which cluster, and as whom
 ENV_CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"  # of CUDA: the GPUs that a process may use
@@ -195,6 +199,8 @@ SUSPENDED = "Suspended"
 
 PENDING = "Pending"  # ours: pods are refused or cannot be placed; of a run: its supervisor has not created the job yet
 
+VERSION_SKEW = "VersionSkew"  # ours: made by a command of another version; first in the list, never the state
+
 # A state of a run on this machine beside the conditions.
 INTERRUPTED = "Interrupted"  # unfinished, not suspended, and no supervisor: it died
 
@@ -218,6 +224,7 @@ REASON_SCHEDULE_TIMEOUT = "ScheduleTimeout"
 REASON_SCALED = "PyTorchJobScaled"
 REASON_ADOPTED = "PyTorchJobAdopted"
 REASON_INVALID = "PyTorchJobInvalid"
+REASON_VERSION_SKEW = "VersionSkew"
 REASON_NOT_SUPPORTED = "NotSupported"
 REASON_DEPRECATED = "Deprecated"
 REASON_RESTART_POLICY_OVERRIDDEN = "SettedPodTemplateRestartPolicy"  # upstream's spelling
@@ -254,6 +261,8 @@ MESSAGE_SCHEDULE_TIMEOUT = (
     "PyTorchJob {job} gives back what it holds: after {seconds} s only {placed} of {count} pods have a node."
 )
 MESSAGE_INVALID = "PyTorchJob {job} is failed because its spec is not valid: {problem}"
+MESSAGE_REFUSED = "PyTorchJob {job} is failed because {problem}"
+MESSAGE_VERSION_SKEW = "PyTorchJob {job} goes on, though {difference}."
 
 # Who set `suspend: true`, in ANNOTATION_SUSPEND_REASON.
 SUSPEND_BY_USER = "cancelled by the user"
@@ -261,8 +270,18 @@ SUSPEND_BY_OWNER = "the command that started it has ended"
 SUSPEND_BY_INTERRUPT = "interrupted by Ctrl-C"
 SUSPEND_BY_HANGUP = "its terminal was closed (--detach lets a run go on without one)"
 
+# Of images that a registry has: whose they are; `image_for` adds which one, and its version.
+IMAGES = "ghcr.io/trainserve"
+IMAGE_TRAINER = "trainer"  # what training pods run
+IMAGE_SERVER = "server"  # what answers
+IMAGE_OPERATOR = "operator"  # the controller
 LOCAL_IMAGE = "localhost/trainserve:local"  # of jobs made for a laptop: the packages that run the command
 LOCAL_NAMESPACE = "local"  # the namespace of everything on a laptop
+
+
+def image_for(role: str, version: str = __version__) -> str:
+    """`ghcr.io/trainserve/<role>:<version>`: the image that goes with the version that is installed here."""
+    return f"{IMAGES}/{role}:{version.replace('+', '-')}"  # a tag has no plus sign
 
 
 def replica_name(job: str, replica_type: str, index: int) -> str:

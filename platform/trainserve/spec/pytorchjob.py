@@ -132,8 +132,8 @@ class PyTorchJobSpec(Api):
 class Condition(Api):
     """One condition; their order is that of their last appearance, and the last one is the job's state."""
 
-    type: Literal["Created", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Suspended"] = Field(
-        description="What it is about."
+    type: Literal["Created", "Pending", "Running", "Restarting", "Succeeded", "Failed", "Suspended", "VersionSkew"] = (
+        Field(description="What it is about.")
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field("", description="Why, in a word for programs.")

@@ -81,6 +81,12 @@ def remove(status: Manifest, condition_type: str) -> None:
         status["conditions"] = [each for each in status["conditions"] if each["type"] != condition_type]
 
 
+def to_front(status: Manifest, condition_type: str) -> None:
+    """Put a condition first in the list: it is no state of the job, whose state is the last one."""
+    listed = status["conditions"]
+    status["conditions"] = sorted(listed, key=lambda each: each["type"] != condition_type)
+
+
 def end_running(status: Manifest, reason: str, message: str, now: float) -> None:
     """Running and Restarting become False where they are listed as True, and stay listed."""
     moment = rfc3339(now)

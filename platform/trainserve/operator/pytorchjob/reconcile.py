@@ -21,6 +21,7 @@ from trainserve.operator.pytorchjob import (
     placement,
     resize,
     restart,
+    skew,
     success,
     suspend,
     ttl,
@@ -53,10 +54,18 @@ def reconcile(job: Manifest, observed: Observed, now: float) -> Decision:
     if observed.progress is not None:
         draft.status["progress"] = observed.progress
 
+    # A job that a command of another major version has made does not begin.
+    if skew.is_refused(draft):
+        skew.refuse(draft)
+        return draft.decision()
+
     # A job that is seen for the first time has been created.
     if not conditions.is_listed(draft.status, names.CREATED):
         message = names.MESSAGE_CREATED.format(job=draft.name)
         draft.condition(names.CREATED, names.REASON_CREATED, message, "Normal")
+
+    # One whose maker is of another minor version goes on, and says so.
+    skew.warn(draft)
 
     # A job that has reached its end has succeeded, whatever else is asked of it.
     if success.has_succeeded(draft.job, observed.of_generation(draft.generation)):

@@ -36,9 +36,11 @@ def changed(field: str, value: object) -> dict[str, Any]:
 
 def test_a_good_one_gives_its_user_and_of_several_files_the_first_counts() -> None:
     other = changed("users.user", {"token": "other"})
-    assert kubeconfig.check({"a": GOOD, "b": other}, None) == {"token": "abc"}
-    assert kubeconfig.check({"a": {"current-context": ""}, "b": GOOD}, "work") == {"token": "abc"}
-    assert kubeconfig.check({"a": changed("contexts.context", {"cluster": "here"})}, None) == {}  # a user is no must
+    assert kubeconfig.check({"a": GOOD, "b": other}, None).user == {"token": "abc"}
+    assert kubeconfig.check({"a": {"current-context": ""}, "b": GOOD}, "work").user == {"token": "abc"}
+    nobody = changed("contexts.context", {"cluster": "here"})
+    assert kubeconfig.check({"a": nobody}, None).user == {}  # a user is no must
+    assert kubeconfig.check({"a": nobody}, None).credentials == "none: context 'work' of a names no user"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -258,7 +259,8 @@ def test_an_api_server_that_is_away_ends_nothing_and_sigterm_does(tmp_path: Path
     words = command("operator", "run", "--kubeconfig", kubeconfig, "--metrics-address", "127.0.0.1:0")
     running = Guarded([*words, "--leader-elect-retry-period", "0.1s", "--log-format", "json"], tmp_path / "log")
     try:
-        wait_until(lambda: "the lease cannot be" in running.log.read_text(), "it asks for the lease", 60)
+        wait_until(lambda: "does not answer us" in running.log.read_text(), "it asks the server", 60)
+        time.sleep(3.0)  # time for thirty tries of the lease, and three of each watch
         assert running.alive()
     finally:
         code = running.stop(signal.SIGTERM)
@@ -266,6 +268,9 @@ def test_an_api_server_that_is_away_ends_nothing_and_sigterm_does(tmp_path: Path
     lines = [json.loads(line) for line in running.log.read_text().splitlines()]
     assert code == 0, running.tail()
     assert lines[-1]["msg"].startswith("SIGTERM: ending")
+    assert [line["msg"].partition(":")[0] for line in lines if line["level"] == "warning"] == [
+        "the API server does not answer us"
+    ]
 
 
 async def _is(one: Operator, name: str, value: float) -> bool:

@@ -11,12 +11,11 @@ import asyncio
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import quote, urlencode
 from urllib.request import getproxies
 
@@ -26,21 +25,11 @@ from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 
 from trainserve.errors import EnvironmentProblem
-from trainserve.kube.cluster import (
-    AlreadyExists,
-    ApiError,
-    BadRequest,
-    Conflict,
-    Forbidden,
-    Gone,
-    Invalid,
-    Manifest,
-    NotFound,
-    Page,
-    WatchEvent,
-)
+from trainserve.kube.answers import no_answer, refusal
+from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
-from trainserve.kube.names import ENV_KUBECONFIG, POD, Kind
+from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, Kind
+from trainserve.kube.outage import NoAnswer, Origin, Outage, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +44,6 @@ RETIRED_S = 600.0  # longer than any watch lasts
 SERVED_S = 60.0  # what discovery said holds for so long
 WATCH_SILENT_S = 150.0  # a server sends a bookmark about every minute
 WATCH_GRACE_S = 30.0  # a server ends a watch by itself; one that is silent for longer than this after it is away
-_ERRORS: dict[str, type[ApiError]] = {
-    error.reason: error for error in (BadRequest, Forbidden, NotFound, AlreadyExists, Conflict, Gone, Invalid)
-}
-_BY_STATUS: dict[int, type[ApiError]] = {
-    400: BadRequest,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Gone,
-    422: Invalid,
-}
 _METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 # What the official client raises for a kubeconfig that is missing, no YAML, of another shape, or has damaged keys.
 _UNREADABLE = (
@@ -77,13 +55,14 @@ _UNREADABLE = (
     LookupError,
     ValueError,
 )
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_LONG = 256
+_OF_POD = Origin(
+    "the pod's KUBERNETES_SERVICE_HOST", f"{ACCOUNT_FOLDER}/ca.crt", f"the service account's, in {ACCOUNT_FOLDER}/token"
+)
 _WATCHED = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 
 
 class KubeCluster:
-    """An API server. Use `connect`. Raises ApiError's kinds for its answers, ConnectionError when there is none.
+    """An API server. Use `connect`. Raises ApiError's kinds for its answers, `kube.outage.NoAnswer` when there is none.
 
     A namespace of None: the kind has none. A request that the server puts off (429 or 503 with a Retry-After of at most
     `PUT_OFF_S`) is sent once more after that time. At a 401 the credentials are read again, once, and it is sent again.
@@ -94,13 +73,16 @@ class KubeCluster:
     def __init__(
         self,
         api: official.ApiClient,
+        origin: Origin,
         *,
-        reload: Callable[[], Awaitable[official.ApiClient]] | None = None,
+        reload: Callable[[], Awaitable[tuple[official.ApiClient, Origin]]] | None = None,
         on_request: RequestHook | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
+        self._origin = origin
+        self._outage = Outage()
         self._reload = reload
         self._reloading = asyncio.Lock()
         self._retired: list[tuple[float, official.ApiClient]] = []  # until when answers may still come there
@@ -109,6 +91,13 @@ class KubeCluster:
         self._sleep = sleep
         self._clock = clock
         self._served: dict[str, tuple[float, frozenset[str]]] = {}  # group and version -> until when known, plurals
+
+    def tell_outages(self) -> None:
+        """Log it once when the server does not answer, or takes the credentials no more, and once when it does again.
+
+        For who goes on asking: it logs nothing of that itself (`kube.outage.level`).
+        """
+        self._outage.loud = True
 
     async def close(self) -> None:
         for api in (self._api, *(retired for _, retired in self._retired)):
@@ -171,20 +160,23 @@ class KubeCluster:
         timeout = aiohttp.ClientTimeout(
             total=timeout_s + WATCH_GRACE_S, sock_connect=CONNECT_S, sock_read=min(WATCH_SILENT_S, timeout_s)
         )
+        began = self._clock()
         response = await self._send("watch", kind, _path(kind, namespace), query, None, timeout)
         try:
             if response.status != 200:
-                raise _error(response.status, await response.read())
+                raise self._refused(began, response.status, await response.read())
+            self._outage.answered(self._clock())
             async for line in _lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise _error(event["object"].get("code", 500), event["object"])
+                    raise refusal(event["object"].get("code", 500), event["object"], self._origin)
                 if event["type"] in _WATCHED:
                     yield WatchEvent(event["type"], event["object"])
         except aiohttp.SocketTimeoutError:
             return  # nothing has happened, or the way to the server is dead: a new watch finds out
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"the watch of {kind.plural} broke off: {_said(error)}") from error
+            # Whether that is an outage is seen, and told, by the next request.
+            raise no_answer(f"the watch of {kind.plural} broke off", error, self._origin) from error
         finally:
             response.close()
 
@@ -260,7 +252,7 @@ class KubeCluster:
                 while len(answer) <= limit and (piece := await response.content.read(limit + 1 - len(answer))):
                     answer += piece
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"GET {where}: {_said(error)}") from error
+            raise no_answer(f"GET {where}", error, self._origin) from error
         finally:
             if self._on_request is not None:
                 self._on_request("get", POD, status, self._clock() - began)
@@ -274,13 +266,15 @@ class KubeCluster:
         self, verb: str, kind: Kind, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=CONNECT_S)
+        began = self._clock()
         response = await self._send(verb, kind, path, query or {}, body, timeout)
         try:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectionError(f"{verb} {path}: {_said(error)}") from error
+            raise self._absent(f"{verb} {path}", error, began) from error
         if response.status >= 300:
-            raise _error(response.status, data)
+            raise self._refused(began, response.status, data)
+        self._outage.answered(self._clock())
         answer: Manifest = json.loads(data)
         return answer
 
@@ -334,11 +328,25 @@ class KubeCluster:
             response: aiohttp.ClientResponse = sent.response
             status = response.status
         except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
-            raise ConnectionError(f"{verb} {path}: {_said(error)}") from error
+            raise self._absent(f"{verb} {path}", error, began) from error
         finally:
             if self._on_request is not None:
                 self._on_request(verb, kind, status, self._clock() - began)
         return response
+
+    def _absent(self, asked: str, error: Exception, began: float) -> NoAnswer:
+        found = no_answer(asked, error, self._origin)
+        self._outage.failed(found, began, self._clock())
+        return found
+
+    def _refused(self, began: float, status: int, body: bytes) -> ApiError | NoAnswer:
+        """A server that says no is there, unless it takes nothing from us at all."""
+        found = refusal(status, body, self._origin)
+        if isinstance(found, (NoAnswer, Unauthorized)):
+            self._outage.failed(found, began, self._clock())
+        else:
+            self._outage.answered(self._clock())
+        return found
 
     async def _renew(self, refused: official.ApiClient) -> bool:
         """Read the credentials again, unless that was done just now; returns whether there are others than refused."""
@@ -349,7 +357,7 @@ class KubeCluster:
                 return False
             self._may_reload_at = self._clock() + RELOAD_EVERY_S
             try:
-                renewed = await self._reload()
+                renewed, self._origin = await self._reload()
             except EnvironmentProblem as error:
                 log.warning("the API server refuses our credentials, and they cannot be read again: %s", error.message)
                 return False
@@ -371,13 +379,13 @@ async def connect(
     ~/.kube/config. Raises EnvironmentProblem where there is none, or it cannot be read.
     """
 
-    async def load() -> official.ApiClient:
+    async def load() -> tuple[official.ApiClient, Origin]:
         configuration = official.Configuration(connection_pool_maxsize=CONNECTIONS)
         configuration.client_session_kwargs = {"trust_env": _behind_proxy()}
         try:
-            await _load(configuration, kubeconfig, context)
+            origin = await _load(configuration, kubeconfig, context)
             check_token(str((configuration.api_key or {}).get("BearerToken") or ""))
-            return official.ApiClient(configuration)
+            return official.ApiClient(configuration), origin
         except _UNREADABLE as error:
             source = kubeconfig or os.environ.get(ENV_KUBECONFIG) or "~/.kube/config"
             raise EnvironmentProblem(
@@ -385,14 +393,14 @@ async def connect(
                 hint="set KUBECONFIG to the path of a kubeconfig",
             ) from error
 
-    cluster = KubeCluster(await load(), reload=load, on_request=on_request)
+    cluster = KubeCluster(*await load(), reload=load, on_request=on_request)
     try:
         yield cluster
     finally:
         await cluster.close()
 
 
-async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> None:
+async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> Origin:
     path = kubeconfig or os.environ.get(ENV_KUBECONFIG)
     if not path and context is None:
         try:
@@ -400,14 +408,15 @@ async def _load(configuration: official.Configuration, kubeconfig: str | None, c
         except official_config.ConfigException:
             pass  # not in a pod
         else:
-            return
+            return _OF_POD
     path = path or "~/.kube/config"
-    user = check(_contents(path), context)
+    chosen = check(_contents(path), context)
     await official_config.load_kube_config(  # type: ignore[no-untyped-call]
         path, context=context, client_configuration=configuration, persist_config=False
     )
-    if user.get("exec") and not (configuration.api_key or {}).get("BearerToken") and not configuration.cert_file:
-        raise no_credentials(user)
+    if chosen.user.get("exec") and not (configuration.api_key or {}).get("BearerToken") and not configuration.cert_file:
+        raise no_credentials(chosen.user)
+    return Origin(chosen.server, chosen.authority, chosen.credentials)
 
 
 def _contents(paths: str) -> dict[str, object]:
@@ -460,29 +469,3 @@ def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = 
 def _selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:
     selected = {"labelSelector": labels, "fieldSelector": fields}
     return {name: ",".join(f"{key}={value}" for key, value in by.items()) for name, by in selected.items() if by}
-
-
-def _said(error: Exception) -> str:
-    """Why there is no answer."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        certificate = error.certificate_error
-        return (
-            f"{error.host}:{error.port} is not the server that the kubeconfig's certificate-authority stands for: "
-            f"{getattr(certificate, 'verify_message', '') or certificate}"
-        )
-    return str(error) or type(error).__name__
-
-
-def _error(status: int, body: bytes | Mapping[str, Any]) -> ApiError:
-    """What the server's Status object says; a proxy's page in between is told as it is."""
-    found: Any = body
-    if isinstance(body, bytes):
-        try:
-            found = json.loads(body)
-        except ValueError:
-            found = {"message": body[:200].decode("utf-8", "replace").strip() or f"HTTP status {status}"}
-    reason, message = found.get("reason") or "", found.get("message") or f"HTTP status {status}"
-    # Of a field with a wrong value the server repeats the value, be it the whole object, with all that is secret in it.
-    message = _QUOTED.sub(lambda value: value[0] if len(value[1]) < _LONG else f"({len(value[1])} letters)", message)
-    kind = _ERRORS.get(reason) or _BY_STATUS.get(status, ApiError)
-    return kind(message, status=status, reason=reason or None)

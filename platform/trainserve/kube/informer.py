@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from trainserve.kube.cluster import ApiError, Cluster, Gone, Manifest
 from trainserve.kube.names import Kind
+from trainserve.kube.outage import level
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Informer:
         self._index_of = dict(indexes or {})
         self._indexed: dict[str, dict[str, set[Place]]] = {name: {} for name in self._index_of}
         self._handlers: list[Handler] = []
+        self._told = ""  # what is wrong, as it was logged
 
     def add_handler(self, handler: Handler) -> None:
         """Call `handler` for every change from now on, and now for every object already there."""
@@ -119,11 +121,12 @@ class Informer:
         while True:
             began = self._clock()
             changed = False
-            failed: Exception | None = None
+            failed: ApiError | OSError | None = None
             try:
                 if not version:
                     version = await self._load()
                     self.synced.set()
+                    self._say("")
                 async for event in self._cluster.watch(
                     self._kind,
                     self._namespace,
@@ -134,6 +137,7 @@ class Informer:
                     if event.type != "BOOKMARK":
                         changed = True
                         self._apply(event.object, deleted=event.type == "DELETED")
+                        self._say("")
                     version = event.object["metadata"]["resourceVersion"]
             except _ENVIRONMENT as error:
                 failed = error
@@ -142,6 +146,7 @@ class Informer:
             if changed or (failed is None and self._clock() - began >= self._steady_s):
                 failures, listed_anew = 0, False
                 if failed is None:
+                    self._say("")
                     continue
             if isinstance(failed, Gone) and not listed_anew:
                 # A new list helps, and at once: a server that says so is back, whatever failed before. If the next
@@ -150,8 +155,17 @@ class Informer:
                 continue
             delay_s = self._backoff.delay_s(failures, self._chance())
             failures += 1
-            log.warning("%s: %s; again in %.1f s", self._kind, failed or "the watch ended at once", delay_s)
+            told = logging.WARNING if failed is None else level(failed)
+            self._say(str(failed or "the watch ended at once"), told, again_s=delay_s)
             await self._sleep(delay_s)
+
+    def _say(self, what: str, at: int = logging.INFO, again_s: float = 0.0) -> None:
+        """Once for as long as the same is wrong, and once that it is well again ("")."""
+        if what and what != self._told:
+            log.log(at, "%s: %s; tried again, now in %.1f s", self, what, again_s)
+        elif not what and self._told:
+            log.info("%s: heard of again", self)
+        self._told = what
 
     async def _load(self) -> str:
         """Bring the cache to the state of a list, page by page; returns the list's version."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from trainserve.errors import EnvironmentProblem
@@ -25,10 +26,20 @@ _NOT_IN_A_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
 _HINT = "kubectl config view --kubeconfig FILE shows what is in it"
 
 
-def check(files: Mapping[str, object], context: str | None) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class Chosen:
+    """What a context stands for: the user that requests will be made as, and the fields and files it was taken from."""
+
+    user: Mapping[str, Any]
+    server: str
+    authority: str
+    credentials: str
+
+
+def check(files: Mapping[str, object], context: str | None) -> Chosen:
     """`files`: path -> content, as they are merged: of one name the first counts. `context` None: the current one.
 
-    Returns the user that requests will be made as. Raises EnvironmentProblem for what no request can be made with.
+    Raises EnvironmentProblem for what no request can be made with.
     """
     found: dict[str, dict[str, tuple[str, Mapping[str, Any]]]] = {field: {} for field in _LISTS}
     current = context
@@ -53,7 +64,22 @@ def check(files: Mapping[str, object], context: str | None) -> Mapping[str, Any]
         parts[field] = _named(where, found[f"{field}s"], f"{field}s", name, f"context {current!r}: {field}")
     _check_cluster(*parts["cluster"])
     _check_pem(parts["user"][0], "users.user", parts["user"][1])
-    return parts["user"][1]
+    return Chosen(
+        parts["user"][1],
+        server=f"clusters.cluster.server of {parts['cluster'][0]}",
+        authority=_authority(*parts["cluster"]),
+        credentials=f"users.user {chosen.get('user')!r} of {parts['user'][0]}"
+        if chosen.get("user")
+        else f"none: context {current!r} of {path} names no user",
+    )
+
+
+def _authority(path: str, cluster: Mapping[str, Any]) -> str:
+    """Where the CA is that the server's certificate is measured by: data go before a file."""
+    for field in ("certificate-authority-data", "certificate-authority"):
+        if cluster.get(field):
+            return f"clusters.cluster.{field} of {path}"
+    return f"this system's own: clusters.cluster of {path} has no certificate-authority"
 
 
 def check_token(token: str) -> None:

@@ -19,6 +19,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Forbidden, Manifest
 from trainserve.kube.informer import Informer
 from trainserve.kube.names import POD
+from trainserve.kube.outage import problem
 from trainserve.local import nodeprogress, nodestatus, podspec, process
 from trainserve.local.nodedevices import Devices
 from trainserve.local.nodefolders import folder_name, keep_tidy
@@ -62,7 +63,10 @@ class NodeSettings:
 
 
 class Node:
-    """`await run()` is a node until `stop`. `lifeline`: read end of a pipe whose write end only this process holds."""
+    """`await run()` is a node until `stop`. `lifeline`: read end of a pipe whose write end only this process holds.
+
+    `registered` is called once the cluster has taken the node: from then on an outage of the server ends nothing.
+    """
 
     def __init__(
         self,
@@ -72,8 +76,10 @@ class Node:
         lifeline: int,
         clock: Callable[[], float] = time.time,
         delay_s: Callable[[int], float] = restart_delay_s,
+        registered: Callable[[], object] | None = None,
     ) -> None:
         self._cluster = cluster
+        self._registered = registered
         self._settings = settings
         self._clock = clock
         self._name = settings.shape.name
@@ -112,6 +118,8 @@ class Node:
         informers = await self._informers()
         await self._heart.register()
         log.info("node %s is Ready", self._name)
+        if self._registered is not None:
+            self._registered()
         parts = [asyncio.create_task(informer.run(), name=str(informer)) for informer in informers]
         progress = ProgressWriter(self._cluster, self._pods.manifests, self._network.host)
         parts += [asyncio.create_task(self._heart.beat(), name="heart")]
@@ -148,10 +156,8 @@ class Node:
                 ) from error
             log.warning("pods that other namespaces place here wait without being told why: %s", error.message)
             namespaces = self._settings.namespaces
-        except ApiError as error:
-            raise EnvironmentProblem(f"the API server does not list pods: {error.message}") from error
-        except OSError as error:
-            raise EnvironmentProblem(f"the API server does not answer: {error}", hint="is it running?") from error
+        except (ApiError, OSError) as error:
+            raise problem(error) from error
         informers = [Informer(self._cluster, POD, namespace, fields=here) for namespace in namespaces]
         for informer in informers:
             informer.add_handler(self._changed)

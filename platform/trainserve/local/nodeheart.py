@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import moments, names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Conflict, Manifest, NotFound
+from trainserve.kube.outage import Unauthorized, level, problem
 from trainserve.local import nodeobject
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
 
@@ -54,13 +55,15 @@ class NodeHeart:
                 await self._check_is_ours(found)
                 await self._cluster.patch(names.NODE, None, self._shape.name, {"metadata": {"labels": self._labels()}})
             await self._beat()
+        except Unauthorized as error:
+            raise problem(error) from error
         except ApiError as error:
             raise EnvironmentProblem(
                 f"the API server refuses node {self._shape.name!r}: {error.message}",
                 hint="the kubeconfig's user must be allowed to create, get and patch nodes, their status and Leases",
             ) from error
         except OSError as error:
-            raise EnvironmentProblem(f"the API server does not answer: {error}", hint="is it running?") from error
+            raise problem(error) from error
 
     async def beat(self) -> None:
         """Until cancelled: renew the Lease, keep the node there and Ready."""
@@ -69,7 +72,7 @@ class NodeHeart:
             try:
                 await self._beat()
             except (ApiError, OSError) as error:
-                log.warning("the node's sign of life cannot be written: %s", error)
+                log.log(level(error), "the node's sign of life cannot be written: %s", error)
 
     async def stopped(self) -> None:
         """Say that the node is not Ready and takes no pods.

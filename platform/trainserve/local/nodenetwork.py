@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Manifest
+from trainserve.kube.outage import level
 from trainserve.local import podspec
 from trainserve.local.nodepods import is_over
 from trainserve.machine.ports import loopback_of
@@ -51,7 +52,7 @@ class Network:
         try:
             apart = await self._apart(pod)
         except (ApiError, OSError) as error:
-            log.warning("pod %s: where the others of its job are cannot be seen: %s", meta["name"], error)
+            log.log(level(error), "pod %s: where the others of its job are cannot be seen: %s", meta["name"], error)
             apart = None
         if apart is not None:
             raise podspec.CannotRun(

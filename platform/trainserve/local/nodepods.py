@@ -17,6 +17,7 @@ from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFo
 from trainserve.kube.informer import DEFAULT_BACKOFF
 from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import EVENT, POD
+from trainserve.kube.outage import level
 from trainserve.local import podspec, process
 from trainserve.local.pod import Pod, Report, restart_delay_s
 from trainserve.local.podspec import Address, Process
@@ -152,7 +153,7 @@ class NodePods:
                 log.debug("pod %s is gone already", meta["name"])
             except (ApiError, OSError) as error:
                 delay_s = DEFAULT_BACKOFF.delay_s(failures, random.random())
-                log.warning("pod %s cannot be removed: %s; again in %.1f s", meta["name"], error, delay_s)
+                log.log(level(error), "pod %s cannot be removed: %s; again in %.1f s", meta["name"], error, delay_s)
                 await asyncio.sleep(delay_s)
                 continue
             return
@@ -260,7 +261,13 @@ class NodePods:
         try:
             await self._cluster.create(EVENT, meta["namespace"], event)
         except (ApiError, OSError) as error:
-            log.warning("pod %s/%s: this could not be told as an event: %s", meta["namespace"], meta["name"], error)
+            log.log(
+                level(error),
+                "pod %s/%s: this could not be told as an event: %s",
+                meta["namespace"],
+                meta["name"],
+                error,
+            )
 
 
 def is_over(pod: Manifest) -> bool:

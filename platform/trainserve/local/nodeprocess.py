@@ -162,7 +162,7 @@ async def _run(settings: NodeSettings, kubeconfig: str | None, context: str | No
     read_end, write_end = os.pipe()  # the write end is in no other process: it closes when this one dies
     try:
         async with connect(kubeconfig, context) as cluster:
-            node = Node(cluster, settings, lifeline=read_end)
+            node = Node(cluster, settings, lifeline=read_end, registered=cluster.tell_outages)
             _stop_at_signals(node)
             await node.run()
     finally:

@@ -15,6 +15,7 @@ from trainserve.kube.cluster import ApiError, BadRequest, Cluster, Conflict, Inv
 from trainserve.kube.informer import DEFAULT_BACKOFF, Backoff
 from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import POD
+from trainserve.kube.outage import level
 from trainserve.machine.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,9 @@ class StatusWriter:
                 log.error("pod %s: the server takes no such status: %s", self._pod["metadata"]["name"], error)
             except (ApiError, OSError) as error:
                 name, delay_s = self._pod["metadata"]["name"], self._backoff.delay_s(failures, random.random())
-                log.warning("the status of pod %s cannot be written: %s; again in %.1f s", name, error, delay_s)
+                log.log(
+                    level(error), "the status of pod %s cannot be written: %s; again in %.1f s", name, error, delay_s
+                )
                 failures += 1
                 self._changed.set()
                 await asyncio.sleep(delay_s)

@@ -12,6 +12,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page
 from trainserve.kube.crd import CRD_NAME
 from trainserve.kube.names import Kind
+from trainserve.kube.outage import problem
 from trainserve.operator import kubeflow
 from trainserve.operator.adoption import Plan, make_plan
 
@@ -59,7 +60,8 @@ async def change(cluster: Changeable, plan: Plan, *, dry_run: bool) -> None:
 def adopt(kubeconfig: str | None, context: str | None, *, yes: bool) -> Plan:
     """Look, and try the change out at the API server; with `yes` make it.
 
-    Raises EnvironmentProblem where Kubeflow's operator works and `yes` is given, and where the API server says no.
+    Raises EnvironmentProblem where Kubeflow's operator works and `yes` is given, and where the API server says no, or
+    nothing.
     """
     return asyncio.run(_adopt(kubeconfig, context, yes=yes))
 
@@ -79,11 +81,9 @@ async def _adopt(kubeconfig: str | None, context: str | None, *, yes: bool) -> P
             await change(cluster, plan, dry_run=True)
             if yes:
                 await change(cluster, plan, dry_run=False)
-        except ApiError as error:
-            raise EnvironmentProblem(
-                f"the API server says no: {error.message}",
-                hint="adopting is an administrator's work: it reads and patches CustomResourceDefinitions and webhooks",
-            ) from error
+        except (ApiError, OSError) as error:
+            work = "adopting is an administrator's work: it reads and patches CustomResourceDefinitions and webhooks"
+            raise problem(error, work) from error
     return plan
 
 

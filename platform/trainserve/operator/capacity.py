@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest, NotFound
+from trainserve.kube.outage import level
 from trainserve.kube.requests import pod_requests
 from trainserve.kube.room import Room, node_room
 
@@ -59,7 +60,7 @@ class Capacity:
             log.info("what the nodes have free is not said: %s", error)
             self._room, pause_s = None, FORBIDDEN_S
         except (ApiError, OSError) as error:
-            log.warning("what the nodes have free is not known: %s", error)
+            log.log(level(error), "what the nodes have free is not known: %s", error)
             self._room = None
         ended = self._clock()
         self._look_at = ended + max(pause_s, SHARE * (ended - began))

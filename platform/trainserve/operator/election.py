@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Conflict, Manifest, NotFound
+from trainserve.kube.outage import level
 from trainserve.machine.clock import elapsed
 from trainserve.operator import lease as leases
 from trainserve.operator.lease import Timing
@@ -94,7 +95,7 @@ class Election:
                 held = await self._attempt()
         except (ApiError, OSError) as error:  # TimeoutError is one
             self._stale = True  # what was asked for may have happened all the same
-            self._say(f"the lease cannot be renewed or read: {str(error) or SILENT}", logging.WARNING)
+            self._say(f"the lease cannot be renewed or read: {str(error) or SILENT}", level(error))
             return
         if held:
             self._until = began + self._timing.renew_deadline_s

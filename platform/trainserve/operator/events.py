@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
 from trainserve.kube.moments import rfc3339
+from trainserve.kube.outage import level
 from trainserve.operator.pytorchjob.decision import Delete, Event
 
 log = logging.getLogger(__name__)
@@ -82,4 +83,4 @@ async def tell(cluster: Cluster, job: Manifest, event: Event, now: float) -> Non
     except NotFound:
         log.debug("the event %s expired as it was to be counted", name)
     except (ApiError, OSError) as error:
-        log.warning("the event %s: %s could not be told: %s", event.reason, event.message, error)
+        log.log(level(error), "the event %s: %s could not be told: %s", event.reason, event.message, error)

@@ -19,6 +19,7 @@ from trainserve.kube.cluster import ApiError, Forbidden, Manifest, NotFound, Pag
 from trainserve.kube.crd import CRD_NAME, is_ours, unknown_fields
 from trainserve.kube.moments import unix
 from trainserve.kube.names import Kind
+from trainserve.kube.outage import level
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Lookout:
                 log.info("whether Kubeflow's operator is here cannot be seen by this account: %s", error)
             self._told = True
         except (ApiError, OSError) as error:
-            log.warning("whether Kubeflow's operator is here is not known yet: %s", error)
+            log.log(level(error), "whether Kubeflow's operator is here is not known yet: %s", error)
             return
         self._looked = True
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Cluster, Conflict, Manifest, NotFound
 from trainserve.kube.informer import Informer, by_owner_uid
+from trainserve.kube.outage import level
 from trainserve.log import about
 from trainserve.operator.fence import LeaseLost
 from trainserve.operator.progress import Ask, ProgressPoller
@@ -219,7 +220,7 @@ class Controller:
             return "conflict"
         except (ApiError, OSError) as error:
             delay_s = self.queue.add_failed(key)
-            log.warning("%s/%s: %s; again in %.2f s", *key, error, delay_s)
+            log.log(level(error), "%s/%s: %s; again in %.2f s", *key, error, delay_s)
             return "error"
         except Exception:  # a bug that one job brings out must not keep the others from being worked on
             delay_s = self.queue.add_failed(key)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from trainserve.kube.cluster import ApiError, Cluster, Forbidden, Manifest, NotFound
 from trainserve.kube.informer import Handler, Informer, by_owner_uid
 from trainserve.kube.names import Kind
+from trainserve.kube.outage import level
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class OptionalCache:
             try:
                 usable = await self._usable()
             except (ApiError, OSError) as error:
-                log.warning("%s: cannot find out whether it is served: %s", self._kind.api_version, error)
+                log.log(level(error), "%s: cannot find out whether it is served: %s", self._kind.api_version, error)
                 await self._sleep(RETRY_S)
                 continue
             if usable:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainserve import __version__
 from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED
+from trainserve.kube import names
 from trainserve.kube.client import connect
 from trainserve.kube.cluster import Cluster
 from trainserve.operator.election import Election, identity
@@ -31,7 +32,7 @@ from trainserve.operator.settings import Settings
 log = logging.getLogger(__name__)
 
 DRAIN_S = 20.0  # for passes in progress after a signal; a pod has 30 s by default
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_OWN_NAMESPACE = Path(names.ACCOUNT_FOLDER) / "namespace"
 
 
 def run(settings: Settings) -> int:
@@ -46,6 +47,7 @@ async def _run(settings: Settings) -> int:
     stopped = _stopped_by_signals()
     metrics = Metrics()
     async with connect(settings.kubeconfig, settings.context, on_request=metrics.request) as cluster:
+        cluster.tell_outages()
         ask = {"pod-ip": ask_at_address, "proxy": through_api_server(cluster.read_pod), "none": None}[settings.progress]
         await operate(cluster, settings, metrics, stopped, ask)
     return EXIT_OK

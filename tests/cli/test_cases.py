@@ -168,9 +168,9 @@ def test_cli_05_impossible_values_are_all_listed(home: Path, here: Here, tmp_pat
 def test_cli_05_impossible_ports(flag: str, value: str, home: Path, here: Here) -> None:
     said = here("serve", "x.mar", flag, value)
     assert said.code == 2
-    assert f"invalid value for '{flag}': " in said.err
+    assert f": {flag}: " in said.err
     assert value in said.err
-    assert "65535" in said.err or "integer" in said.err
+    assert "is not a whole number from 1 to 65535" in said.err
     assert "starting" not in said.err
 
 

@@ -18,18 +18,18 @@ from trainserve.operator.settings import Address, Settings
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--workers", "0"], "--workers"),
-        (["--workers", "many"], "--workers"),
+        (["--workers", "0"], "--workers: 0 is not a whole number from 1 to 256"),
+        (["--workers", "many"], "--workers: 'many' is not a whole number from 1 to 256"),
         (["--resync", "0"], "--resync 0s: must be at least 1s"),
         (["--resync", "soon"], "'soon' is no length of time"),
         (["--namespace", "Team"], "--namespace 'Team': a namespace's name has"),
         (["--leader-elect-namespace", "a,b"], "the Lease is in one"),
-        (["--leader-elect-lease-duration", "10s"], "the lease's duration (10 s) must be longer"),
-        (["--leader-elect-retry-period", "1m"], "longer than the retry period (60 s)"),
+        (["--leader-elect-lease-duration", "10s"], "--leader-elect-lease-duration (10 s) must be longer"),
+        (["--leader-elect-retry-period", "1m"], "longer than --leader-elect-retry-period (60 s)"),
         (["--metrics-address", "8080"], "--metrics-address '8080': expected HOST:PORT"),
         (["--kubeconfig", "no-such"], "--kubeconfig no-such: no such file"),
-        (["--log-format", "xml"], "--log-format"),
-        (["--gang", "kube"], "--gang"),
+        (["--log-format", "xml"], "--log-format: 'xml' is not one of 'text', 'json'"),
+        (["--gang", "kube"], "--gang: 'kube' is not one of 'auto', 'kubernetes', 'volcano'"),
         (["--qps", "5"], "no such option --qps"),
     ],
 )
@@ -38,6 +38,45 @@ def test_a_wrong_option_is_refused_with_2_and_a_hint(here: Here, words: list[str
     assert said.code == 2, said.err
     assert says in said.err
     assert "hint: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--workers", "many", ": 'many' is not a whole number from 1 to 256"),
+        ("--resync", "soon", ": 'soon' is no length of time"),
+        ("--resync", "0", " 0s: must be at least 1s"),
+        ("--namespace", "Team", " 'Team': a namespace's name has"),
+        ("--leader-elect", "perhaps", ": 'perhaps' is not a valid boolean"),
+        ("--leader-elect-namespace", "a,b", " a,b: the Lease is in one"),
+        ("--leader-elect-lease-duration", "10s", " (10 s) must be longer than --leader-elect-renew-deadline (10 s)"),
+        ("--leader-elect-renew-deadline", "1s", " (1 s), and that longer than --leader-elect-retry-period (2 s)"),
+        ("--leader-elect-retry-period", "1m", " (60 s)"),
+        ("--metrics-address", "8080", " '8080': expected HOST:PORT"),
+        ("--progress", "ask", ": 'ask' is not one of"),
+        ("--gang", "kube", ": 'kube' is not one of"),
+        ("--kubeconfig", "no-such", " no-such: no such file"),
+        ("--log-format", "xml", ": 'xml' is not one of"),
+        ("--log-level", "loud", ": 'loud' is not one of"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_not_the_flag_that_nobody_typed(
+    here: Here, monkeypatch: pytest.MonkeyPatch, flag: str, value: str, says: str
+) -> None:
+    variable = f"PLATFORM_OPERATOR_{flag[2:].replace('-', '_').upper()}"
+    monkeypatch.setenv(variable, value)
+    said = here("operator", "run")
+    assert said.code == 2, said.err
+    assert f"{variable}{says}" in said.err
+    assert f"{flag} " not in said.err.split("hint: ")[0].replace(variable, "")
+
+
+def test_a_value_that_was_typed_is_told_by_its_flag_whatever_the_environment_says(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_OPERATOR_WORKERS", "3")
+    said = here("operator", "run", "--workers", "many")
+    assert "operator run: --workers: 'many' is not a whole number from 1 to 256" in said.err
 
 
 def test_no_cluster_is_3(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +142,12 @@ def test_flags_and_environment_say_the_same(monkeypatch: pytest.MonkeyPatch, tmp
     assert settled(monkeypatch, "--no-leader-elect").lease is None
     assert settled(monkeypatch, env={"PLATFORM_OPERATOR_LEADER_ELECT": "false"}).lease is None
     assert settled(monkeypatch, "--namespace", "a", "--namespace", "b,a").namespaces == ("a", "b")
+
+
+def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {str(parameter.envvar): "" for parameter in run_command.params}
+    assert len(env) >= 15
+    assert settled(monkeypatch, env=env) == settled(monkeypatch)
 
 
 def test_help_names_every_variable() -> None:

@@ -60,4 +60,4 @@ def test_times_that_do_not_fit_are_refused(words: tuple[float, float, float]) ->
     with pytest.raises(UserError) as refused:
         Timing(*words)
     assert refused.value.hint is not None
-    assert "--leader-elect" in refused.value.hint
+    assert "--leader-elect" in refused.value.message

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from trainserve import __version__, errors
@@ -202,9 +203,13 @@ def of_the_words(error: click.ClickException) -> errors.UserError:
         known = [word for parameter in context.command.params for word in _spellings(parameter)] if context else []
         near = errors.nearest(error.option_name, known)
         message = f"no such option {error.option_name}"
-    elif isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
-        typed = _QUOTED.search(error.message)
-        near = errors.nearest(typed[1], map(str, error.param.type.choices)) if typed else None
+    elif context and isinstance(error, click.BadParameter) and (parameter := error.param) and error.message:
+        if isinstance(parameter.type, click.Choice) and (typed := _QUOTED.search(error.message)):
+            near = errors.nearest(typed[1], map(str, parameter.type.choices))
+        message = f"{given_by(parameter, context)}: {_wrong_value(error.message, parameter.type)}"
+        return errors.UserError(
+            f"{path}: {message}" + (f", did you mean {near}?" if near else ""), hint=f"{path} --help"
+        )
     elif context and isinstance(context.command, click.Group) and (typed := _NO_COMMAND.search(message)):
         near = errors.nearest(typed[1], context.command.list_commands(context))
         message = f"no such command {typed[1]!r}"
@@ -212,6 +217,30 @@ def of_the_words(error: click.ClickException) -> errors.UserError:
     return errors.UserError(f"{path}: {message[:1].lower()}{message[1:]}{guess}", hint=f"{path} --help")
 
 
+def given_by(parameter: click.Parameter, context: click.Context) -> str:
+    """What a value was given by: a flag, the variable of the environment that stands for it, an argument's name."""
+    if context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
+        named = [parameter.envvar] if isinstance(parameter.envvar, str) else list(parameter.envvar or ())
+        return next((name for name in named if os.environ.get(name)), *named[:1])
+    flags = [word for word in parameter.opts if word.startswith("--")]
+    return flags[0] if flags else parameter.human_readable_name
+
+
+def _wrong_value(message: str, of: click.ParamType[Any]) -> str:
+    """Click says of a number that it is not in 1<=x<=256, or no "integer range"."""
+    found = _NO_NUMBER.match(message)
+    if found is None:
+        return message.rstrip(".")
+    what = "a number" if isinstance(of, click.types.FloatParamType) else "a whole number"
+    low, high = getattr(of, "min", None), getattr(of, "max", None)
+    if low is not None and high is not None:
+        what += f" from {low} to {high}"
+    elif low is not None or high is not None:
+        what += f", {low} or more" if low is not None else f", {high} or less"
+    return f"{found[1]} is not {what}"
+
+
+_NO_NUMBER = re.compile(r"(.*) is not (?:a valid (?:integer|float)|in the range\b)", re.DOTALL)
 _QUOTED = re.compile(r"'(.*?)' is not one of")
 _NO_COMMAND = re.compile(r"No such command '(.*?)'")
 

@@ -10,6 +10,7 @@ import click
 
 from trainserve import log
 from trainserve.cli.duration import length_of_time
+from trainserve.cli.environment import ByEnvironment
 from trainserve.cli.operator_adopt import adopt_command
 from trainserve.cli.paths import KubeconfigPath
 from trainserve.errors import UserError
@@ -40,7 +41,7 @@ def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callab
     return click.option(flag, envvar=f"{names.ENV_OPERATOR_PREFIX}{name}", show_envvar=True, **settings)
 
 
-@operator_command.command("run")
+@operator_command.command("run", cls=ByEnvironment)
 @_option(
     "--kubeconfig",
     type=KubeconfigPath(),
@@ -139,7 +140,8 @@ def run_command(
 ) -> int:
     """Keep the PyTorchJobs of a cluster moving until SIGTERM or SIGINT.
 
-    Every option can be given by an environment variable instead; the command line goes first. Requests to the API
+    Every option can be given by an environment variable instead; the command line goes first, and a variable that is
+    empty counts as not set. Requests to the API
     server are not throttled here: the server does that itself (429), and is listened to.
 
     Exit status: 0 after SIGTERM or SIGINT (passes in progress are finished, the Lease is given back; a second signal

@@ -35,14 +35,15 @@ class Timing:
     def __post_init__(self) -> None:
         if not self.duration_s > self.renew_deadline_s > self.retry_s > 0:
             raise UserError(
-                f"the lease's duration ({self.duration_s:g} s) must be longer than its renew deadline "
-                f"({self.renew_deadline_s:g} s), and that longer than the retry period ({self.retry_s:g} s)",
-                hint="Kubernetes' own controllers use 15s, 10s and 2s; the flags begin with --leader-elect",
+                f"--leader-elect-lease-duration ({self.duration_s:g} s) must be longer than "
+                f"--leader-elect-renew-deadline ({self.renew_deadline_s:g} s), and that longer than "
+                f"--leader-elect-retry-period ({self.retry_s:g} s)",
+                hint="Kubernetes' own controllers use 15s, 10s and 2s",
             )
         if not 1 <= self.duration_s <= MOST_S or self.duration_s != int(self.duration_s):
             raise UserError(
-                f"the lease's duration is {self.duration_s:g} s: the API takes whole seconds from 1 to {MOST_S}",
-                hint="--leader-elect-lease-duration 15s is what Kubernetes' own controllers use",
+                f"--leader-elect-lease-duration is {self.duration_s:g} s: the API takes whole seconds, 1 to {MOST_S}",
+                hint="15s is what Kubernetes' own controllers use",
             )
 
 

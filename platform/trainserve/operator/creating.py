@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from trainserve.kube import names
 from trainserve.kube.cluster import AlreadyExists, ApiError, Cluster, Manifest, NotFound
 from trainserve.operator.pytorchjob.decision import Create
+from trainserve.operator.pytorchjob.reading import controller
 
 LEFTOVER_RETRY_S = 1.0  # a job of the same name was deleted just now, and its children are being collected
 LARGEST_BATCH = 16  # requests of one job on their way at a time
@@ -72,9 +73,7 @@ async def _recognise(cluster: Cluster, job: Manifest, create: Create) -> float |
         there = await cluster.get(create.kind, job["metadata"]["namespace"], name)
     except NotFound:
         return 0.0
-    owner: Manifest = next(
-        (owner for owner in there["metadata"].get("ownerReferences") or [] if owner.get("controller")), {}
-    )
+    owner = controller(there)
     if owner.get("uid") == job["metadata"]["uid"]:
         wanted = (create.manifest["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)
         has = (there["metadata"].get("labels") or {}).get(names.LABEL_GENERATION)

@@ -25,23 +25,20 @@ def observe(
 ) -> Observed:
     """Keeps only children whose controller is `job` (by uid): what belongs to others is never looked at again."""
     uid = job["metadata"].get("uid")
-    own_pods = [_pod(raw) for raw in pods if _controller_uid(raw) == uid]
-    own_services = [_service(raw) for raw in services if _controller_uid(raw) == uid]
+    own_pods = [_pod(raw) for raw in pods if controller(raw).get("uid") == uid]
+    own_services = [_service(raw) for raw in services if controller(raw).get("uid") == uid]
     return Observed(
         pods=tuple(sorted((pod for pod in own_pods if pod is not None), key=lambda pod: (pod.replica_type, pod.index))),
         services=tuple(sorted(own_services, key=lambda service: service.name)),
         progress=progress,
-        pod_groups=tuple(_pod_group(raw) for raw in pod_groups if _controller_uid(raw) == uid),
-        autoscalers=tuple(_autoscaler(raw) for raw in autoscalers if _controller_uid(raw) == uid),
+        pod_groups=tuple(_pod_group(raw) for raw in pod_groups if controller(raw).get("uid") == uid),
+        autoscalers=tuple(_autoscaler(raw) for raw in autoscalers if controller(raw).get("uid") == uid),
     )
 
 
-def _controller_uid(raw: Manifest) -> str | None:
-    for owner in raw["metadata"].get("ownerReferences") or []:
-        if owner.get("controller"):
-            uid: str = owner["uid"]
-            return uid
-    return None
+def controller(raw: Manifest) -> Manifest:
+    """The owner whose controller looks after it; {} where there is none."""
+    return next((owner for owner in raw["metadata"].get("ownerReferences") or [] if owner.get("controller")), {})
 
 
 def _service(raw: Manifest) -> Service:

@@ -212,3 +212,33 @@ def test_a_namespace_that_is_gone_has_no_series_after_an_hour() -> None:
     assert 'jobs_deleted_total{framework="pytorch",job_namespace="quiet"} 1.0' in page  # it has a job
     come_and_go("branch-0")
     assert 'jobs_deleted_total{framework="pytorch",job_namespace="branch-0"} 1.0' in metrics.page().decode()
+
+
+def test_the_oldest_wait_of_each_namespace() -> None:
+    def waiting(namespace: str, state: str, since_s: float) -> Manifest:
+        listed = [{"type": state, "status": "True", "lastTransitionTime": rfc3339(NOW - since_s)}]
+        made = job(conditions=listed) if state else job()
+        made["metadata"]["namespace"] = namespace
+        return made
+
+    jobs = [
+        waiting("a", "Created", 5),
+        waiting("a", "Pending", 70),
+        waiting("a", "Running", 900),
+        waiting("b", "Restarting", 3),
+        waiting("c", "Running", 900),
+        waiting("c", "Suspended", 900),
+        waiting("c", "Failed", 900),
+        waiting("d", "", 0),
+    ]
+    counted = Counted()
+    counted.metrics.watch(
+        jobs=lambda: jobs,
+        depth=lambda: 0,
+        oldest_s=lambda: 0,
+        longest_pass_s=lambda: 0,
+        leading=lambda: True,
+        lag_s=lambda: 0,
+    )
+    found = {name: counted.value("oldest_pending_seconds", job_namespace=name) for name in "abcd"}
+    assert found == {"a": 70, "b": 3, "c": 0, "d": NOW - CREATED_AT}

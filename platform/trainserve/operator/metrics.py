@@ -15,7 +15,7 @@ import platform
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -27,13 +27,13 @@ from trainserve.kube import names, replicas
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.moments import unix
 from trainserve.kube.names import Kind
+from trainserve.observe import prometheus
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
 FRAMEWORK = "pytorch"
-_UPSTREAM = ("job_namespace", "framework")
 _PASS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _REQUEST_S = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _START_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -41,6 +41,9 @@ FORGET_AFTER_S = 3600.0  # many scrapes: what was counted last has been read
 _SWEEP_EVERY_S = 600.0  # looking for such namespaces means looking at every job
 
 _Series = TypeVar("_Series", Counter, Histogram)
+_Any = TypeVar("_Any", Counter, Histogram, Gauge)
+
+_WAITS = frozenset({names.CREATED, names.PENDING, names.RESTARTING})  # states of jobs that want to run and do not
 
 # Answers that say nothing is wrong: 404 and 409 are what a controller that races with others is told.
 _EXPECTED = frozenset({404, 409, 410})
@@ -61,60 +64,23 @@ class Metrics(Telemetry):
         # Else "…_created" stands beside each counter: half of the page, used by nobody.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         upstream = {
-            what: Counter(f"training_operator_jobs_{what}", f"Jobs {what}.", _UPSTREAM, registry=registry)
-            for what in ("created", "deleted", "successful", "failed", "restarted")
+            "created": prometheus.JOBS_CREATED,
+            "deleted": prometheus.JOBS_DELETED,
+            "successful": prometheus.JOBS_SUCCESSFUL,
+            "failed": prometheus.JOBS_FAILED,
+            "restarted": prometheus.JOBS_RESTARTED,
         }
-        self._upstream = upstream
-        self._restarts = Counter(
-            "trainserve_operator_gang_restarts",
-            "Restarts of a whole gang, by what brought them about; free ones do not count against backoffLimit.",
-            ("job_namespace", "cause", "free"),
-            registry=registry,
-        )
-        self._start = Histogram(
-            "trainserve_operator_job_start_seconds",
-            "From a job's creation (or resumption) until all its pods ran for the first time.",
-            ("job_namespace",),
-            buckets=_START_S,
-            registry=registry,
-        )
-        self._passes = Histogram(
-            "trainserve_operator_reconcile_seconds",
-            "Passes over one job, by how they ended: success, conflict, error (tried again), bug.",
-            ("result",),
-            buckets=_PASS_S,
-            registry=registry,
-        )
+        self._upstream = {what: _made(Counter, metric, registry) for what, metric in upstream.items()}
+        self._restarts = _made(Counter, prometheus.GANG_RESTARTS, registry)
+        self._start = _made(Histogram, prometheus.JOB_START, registry, buckets=_START_S)
+        self._passes = _made(Histogram, prometheus.RECONCILE, registry, buckets=_PASS_S)
         for result in ("success", "conflict", "error", "bug"):  # there from the start, for rates and alerts
             self._passes.labels(result)
-        self._requests = Counter(
-            "trainserve_operator_api_requests",
-            "Requests to the API server; code 0: it gave no answer.",
-            ("verb", "kind", "code"),
-            registry=registry,
-        )
-        self._errors = Counter(
-            "trainserve_operator_api_errors",
-            "Requests that failed, other than by what is normal in a race (404, 409, 410).",
-            ("verb", "kind"),
-            registry=registry,
-        )
-        self._request_s = Histogram(
-            "trainserve_operator_api_request_seconds",
-            "Until an answer of the API server began.",
-            ("verb",),
-            buckets=_REQUEST_S,
-            registry=registry,
-        )
-        self._leader = Gauge(
-            "trainserve_operator_leader", "1 in the operator that works, 0 in one that waits.", registry=registry
-        )
-        build = Gauge(
-            "trainserve_operator_build_info",
-            "Always 1; the versions are in the labels.",
-            ("version", "python"),
-            registry=registry,
-        )
+        self._requests = _made(Counter, prometheus.API_REQUESTS, registry)
+        self._errors = _made(Counter, prometheus.API_ERRORS, registry)
+        self._request_s = _made(Histogram, prometheus.API_REQUEST_S, registry, buckets=_REQUEST_S)
+        self._leader = _made(Gauge, prometheus.LEADER, registry)
+        build = _made(Gauge, prometheus.BUILD_INFO, registry)
         build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=registry)
 
@@ -134,15 +100,15 @@ class Metrics(Telemetry):
         """Where each scrape looks."""
         self._jobs = jobs
         self._leader.set_function(lambda: float(leading()))
-        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
-            ("queue_depth", "Jobs that wait for a worker.", lambda: float(depth())),
-            ("queue_oldest_seconds", "How long the first of them has waited.", oldest_s),
-            ("longest_pass_seconds", "Age of the oldest pass in progress.", longest_pass_s),
-            ("event_loop_lag_seconds", "How late the event loop was, at worst, in the last ten seconds.", lag_s),
+        gauges: tuple[tuple[prometheus.Metric, Callable[[], float]], ...] = (
+            (prometheus.QUEUE_DEPTH, lambda: float(depth())),
+            (prometheus.QUEUE_OLDEST, oldest_s),
+            (prometheus.LONGEST_PASS, longest_pass_s),
+            (prometheus.LOOP_LAG, lag_s),
         )
-        for name, text, read in gauges:
-            Gauge(f"trainserve_operator_{name}", text, registry=self.registry).set_function(read)
-        self.registry.register(_Jobs(jobs))
+        for metric, read in gauges:
+            _made(Gauge, metric, self.registry).set_function(read)
+        self.registry.register(_Jobs(jobs, self._wall))
 
     def request(self, verb: str, kind: Kind, status: int, seconds: float) -> None:
         """A hook of `kube.client.connect`."""
@@ -214,22 +180,47 @@ def _active(status: Manifest) -> int:
     return sum(int(counts.get("active") or 0) for counts in (status.get("replicaStatuses") or {}).values())
 
 
-class _Jobs(Collector):
-    """How many jobs there are in each state, counted at each scrape."""
+def _made(kind: type[_Any], metric: prometheus.Metric, registry: CollectorRegistry, **more: Any) -> _Any:
+    return kind(metric.name, metric.meaning, metric.labels, registry=registry, **more)
 
-    def __init__(self, jobs: Callable[[], Iterable[Manifest]]) -> None:
+
+class _Jobs(Collector):
+    """How many jobs there are in each state, and since when the oldest waits, looked at in each scrape."""
+
+    def __init__(self, jobs: Callable[[], Iterable[Manifest]], wall: Callable[[], float]) -> None:
         self._jobs = jobs
+        self._wall = wall
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            "trainserve_operator_jobs", "Jobs by state: their last condition.", labels=("job_namespace", "state")
-        )
-        found = Tally((job["metadata"]["namespace"], _state(job)) for job in self._jobs())
-        for (namespace, state), count in sorted(found.items()):
-            family.add_metric((namespace, state), count)
-        yield family
+        found: Tally[tuple[str, str]] = Tally()
+        longest: dict[str, float] = {}
+        now = self._wall()
+        for job in self._jobs():
+            namespace, state = job["metadata"]["namespace"], _state(job)
+            found[namespace, state] += 1
+            waited = now - (_since(job) or now) if state in _WAITS else 0.0
+            longest[namespace] = max(longest.get(namespace, 0.0), waited)
+        states = _family(prometheus.JOBS)
+        for key, count in sorted(found.items()):
+            states.add_metric(key, count)
+        yield states
+        pending = _family(prometheus.OLDEST_PENDING)
+        for namespace, seconds in sorted(longest.items()):
+            pending.add_metric((namespace,), seconds)
+        yield pending
+
+
+def _family(metric: prometheus.Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
 
 
 def _state(job: Manifest) -> str:
     listed = (job.get("status") or {}).get("conditions") or []
     return str(listed[-1]["type"]) if listed else names.PENDING
+
+
+def _since(job: Manifest) -> float | None:
+    """When the job came into its state, in unix seconds."""
+    listed = (job.get("status") or {}).get("conditions") or []
+    entered = unix(listed[-1].get("lastTransitionTime")) if listed else None
+    return entered if entered is not None else unix(job["metadata"].get("creationTimestamp"))

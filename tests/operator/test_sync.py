@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from support.gangs import serving
 from support.scenario import NAMESPACE, Scenario, pytorchjob
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Conflict, Forbidden, Manifest
+from trainserve.operator.pytorchjob.observed import Facilities
 
 
 class Quota:
@@ -211,6 +213,36 @@ def test_a_job_that_was_changed_after_a_refusal_is_tried_at_once() -> None:
         scenario.patch_job({"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 1}}}})
         scenario.settle()
         assert set(scenario.pods()) == {"master-0", "worker-0"}
+
+
+def test_a_refused_autoscaler_holds_up_no_pod() -> None:
+    class NoAutoscalers(Quota):
+        error = Forbidden("autoscalers are not wanted here")
+
+        async def create(self, kind: names.Kind, namespace: str, manifest: Manifest) -> Manifest:
+            if kind == names.AUTOSCALER:
+                self.refused += 1
+                raise self.error
+            created: Manifest = await self.cluster.create(kind, namespace, manifest)
+            return created
+
+    metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}
+    job = pytorchjob(elastic={"minReplicas": 1, "maxReplicas": 4, "metrics": [metric]}, policy="OnFailure")
+    with Scenario(job, resources=serving(names.AUTOSCALER), facilities=Facilities(autoscaling=True)) as scenario:
+        server = NoAutoscalers(scenario.cluster)
+        scenario.controller_restarts(server)
+        scenario.settle()
+        for _ in range(6):
+            scenario.wait(60)  # it is asked for once a minute by now
+        assert scenario.again_s == 60.0
+        refused = server.refused
+        scenario.start_pods()
+        there = set(scenario.pods())
+        scenario.run(scenario.cluster.delete(names.POD, NAMESPACE, "flowers-worker-1", grace_period_s=0))
+        scenario.settle()
+        assert set(scenario.pods()) == there
+        assert server.refused == refused, "what was refused waits on"
+        assert scenario.state() == "Running"
 
 
 def test_in_a_namespace_that_is_going_it_asks_seldom_and_writes_nothing_again() -> None:

@@ -204,11 +204,13 @@ class Syncer:
         """Returns in how many seconds to try again, where not everything could be created."""
         wait_s = self._refusals.wait_s(key, job, self._clock())
         if wait_s > 0:
-            return wait_s
+            creates = self._refusals.before(key, creates)
         done = await create_all(self._cluster, job, creates)
         for event in events.of_created(done.manifests):
             await events.tell(self._cluster, job, event, self._clock())
         if done.failed is None:
+            if wait_s > 0:
+                return _sooner(wait_s, done.again_s)
             self._refusals.forget(key)
             return done.again_s
         create, error = done.failed
@@ -218,7 +220,7 @@ class Syncer:
             return await self._apply(key, job, invalid.fail(Draft(job, self._clock()), problem))
         if not refused.is_refusal(error):
             raise error
-        again_s = self._refusals.record(key, job, self._clock())
+        again_s = self._refusals.record(key, job, create.kind, self._clock())
         decision = refused.told(Draft(job, self._clock()), create, error)
         return _sooner(again_s, await self._apply(key, job, decision))
 

@@ -9,8 +9,12 @@ JOBS := 3
 # Tests against a real API server at a time: most of each is waiting for it.
 CLUSTER_JOBS := 6
 CLUSTER_FLAGS :=
+# Which images, and how: `make images IMAGE_FLAGS='operator --engine buildah'`.
+IMAGE_FLAGS :=
+# Extras of pyproject.toml whose packages `make wheels` fetches; `rm manifests/images/wheels/*.whl` undoes it.
+WHEELS_OF := operator
 
-.PHONY: help setup demo test test-fast test-cluster test-kueue lint fmt verify generate bench bench-gpu bench-serving bench-controller clean
+.PHONY: help setup demo test test-fast test-cluster test-kueue lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -55,6 +59,12 @@ verify: $(READY)  ## regenerate docs/reference and manifests/base, and fail if a
 	@$(PY) -m trainserve.cli.reference docs/reference
 	@$(PY) -m trainserve.cli.manifests manifests/base
 	@git diff --exit-code -- docs/reference manifests/base
+
+images:  ## the container images trainer, server, operator, with docker, podman or buildah
+	@python3 manifests/images/build.py $(IMAGE_FLAGS)
+
+wheels:  ## packages of WHEELS_OF (operator) into the build context, for image builds that reach no package index
+	@python3 manifests/images/install.py download $(WHEELS_OF)
 
 bench: $(READY)  ## speed, as ratios measured side by side in one run
 	@$(PY) tests/benchmarks/bench.py

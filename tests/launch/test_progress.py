@@ -17,6 +17,7 @@ from trainserve.kube import names
 from trainserve.launch import progress as serving
 from trainserve.launch.progress import REQUEST_BYTES, ProgressServer, Stillness, serve_progress
 from trainserve.machine.ports import LOOPBACK
+from trainserve.observe import prometheus
 from trainserve.observe.heartbeat import Pulse, create
 
 
@@ -59,7 +60,8 @@ def test_metrics_for_prometheus(server: ProgressServer) -> None:
     status, kind, body = _get(server, "/metrics")
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"\ntrainserve_training_loss 0.5\n" in body
-    assert b"\ntrainserve_training_generation 3\n" in body
+    assert b"\ntrainserve_training_learning_rate 0.1\n" in body
+    assert b"\ntrainserve_training_generation 3.0\n" in body
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,20 @@ def test_progress_says_stalled_once_there_is_something_to_tell(tmp_path: Path) -
         assert server.progress()["stalled"] is False
         now[0] = 6.0
         assert server.progress()["stalled"] is True
+
+
+def test_metrics_say_stalled_and_what_the_device_says(tmp_path: Path) -> None:
+    path, now = tmp_path / "pulse", [0.0]
+    create(path)
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        server = ProgressServer(listener, generation=2, pulse=path, clock=lambda: now[0])
+        server.ask_device(lambda: {prometheus.GPU_USED: 5.0})
+        assert server.numbers() == {prometheus.GENERATION: 2, prometheus.GPU_USED: 5}
+        Pulse(path, stall_s=10).step(1)
+        server.hear({"time": 1.0, "kind": "step", "epoch": 1, "step": 1, "loss": 1.0})
+        assert server.numbers()[prometheus.STALLED] == 0
+        now[0] = 6.0
+        assert server.numbers()[prometheus.STALLED] == 1
 
 
 def test_a_closed_server_is_gone(server: ProgressServer) -> None:

@@ -55,8 +55,11 @@ def test_a_training_rank_tells_how_far_it_is_and_leaves_its_last_numbers(tmp_pat
     assert told[0]["epochs"] == 6
     reached = [said.get("step", 0) for said in told]
     assert reached == sorted(reached)
-    assert "trainserve_training_generation 2\n" in text
+    assert "trainserve_training_generation 2.0\n" in text
     assert "trainserve_training_checkpoint_step " in text
+    assert "trainserve_training_checkpoint_timestamp_seconds " in text
+    assert "trainserve_training_learning_rate " in text
+    assert "gpu_memory" not in text
     last = json.loads((tmp_path / "termination-log").read_text())["progress"]
     assert (last["epoch"], last["step"], last["steps"], last["etaSeconds"]) == (6, steps, steps, 0.0)
     assert last["checkpointStep"] == steps

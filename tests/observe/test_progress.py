@@ -1,14 +1,10 @@
-"""From events to status.progress, and to what Prometheus scrapes."""
+"""From events to status.progress."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from trainserve.observe.events import Event
-from trainserve.observe.exposition import exposition
 from trainserve.observe.progress import fold
 from trainserve.spec.pytorchjob import Progress
 
@@ -48,29 +44,3 @@ def test_the_progress_before_stays_as_it_was() -> None:
     before = _fold(START)
     fold(before, {"time": 2, "kind": "step", "epoch": 1, "step": 1, "loss": 1.0})
     assert before == {"epochs": 3, "steps": 30}
-
-
-def test_exposition_of_what_is_known() -> None:
-    text = exposition({"loss": 2.5, "top1": 0.5, "stalled": True}, 3)
-    assert [line for line in text.splitlines() if not line.startswith("#")] == [
-        "trainserve_training_generation 3",
-        "trainserve_training_loss 2.5",
-        "trainserve_training_top1_ratio 0.5",
-        "trainserve_training_stalled 1.0",
-    ]
-    assert "trainserve_training_step" not in exposition({}, 0)
-
-
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(["loss", "etaSeconds", "step", "checkpointStep"]), numbers))
-def test_prometheus_own_parser_reads_it(progress: dict[str, float]) -> None:
-    from prometheus_client.parser import text_string_to_metric_families
-
-    read = {family.name: family.samples[0].value for family in text_string_to_metric_families(exposition(progress, 2))}
-    assert read["trainserve_training_generation"] == 2
-    assert len(read) == 1 + len(progress)
-    if "loss" in progress:
-        assert read["trainserve_training_loss"] == progress["loss"]

@@ -24,9 +24,9 @@ from trainserve.kube.names import (
     METRICS_PATH,
     PROGRESS_PATH,
 )
-from trainserve.observe import heartbeat
+from trainserve.observe import heartbeat, prometheus
 from trainserve.observe.events import Event
-from trainserve.observe.exposition import CONTENT_TYPE, exposition
+from trainserve.observe.exposition import Numbers, exposition, measured
 from trainserve.observe.progress import Progress, fold
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,19 @@ class ProgressServer:
         self._listener = listener
         self._generation = generation
         self._progress: Progress = {}
+        self._numbers: Numbers = {}
+        self._device: Callable[[], Numbers] = dict
         self._stillness = None if pulse is None else Stillness(pulse, clock)
         self._closed = threading.Event()
 
     def hear(self, event: Event) -> None:
         """Rank 0 has written `event`. Costs some microseconds."""
-        self._progress = fold(self._progress, event)  # a new dict each time: the other thread reads the old or the new
+        # New dicts each time: the other thread reads the old or the new.
+        self._progress, self._numbers = fold(self._progress, event), measured(self._numbers, event)
+
+    def ask_device(self, device: Callable[[], Numbers]) -> None:
+        """Each scrape is told what `device` says, too. Called on the other thread: it must not wait."""
+        self._device = device
 
     def progress(self) -> Progress:
         """The answer to GET /progress; empty until training has begun."""
@@ -64,6 +71,13 @@ class ProgressServer:
         if known and self._stillness is not None:
             return {**known, "stalled": self._stillness.is_long()}
         return dict(known)
+
+    def numbers(self) -> Numbers:
+        """What GET /metrics tells: `progress` and more; the generation alone until training has begun."""
+        known: dict[prometheus.Metric, float] = {prometheus.GENERATION: self._generation, **self._numbers}
+        if self._numbers and self._stillness is not None:
+            known[prometheus.STALLED] = self._stillness.is_long()
+        return {**known, **self._device()}
 
     def start(self) -> None:
         threading.Thread(target=self._serve, name="progress", daemon=True).start()
@@ -114,7 +128,7 @@ class ProgressServer:
         if method != b"GET":
             return _said(HTTPStatus.METHOD_NOT_ALLOWED)
         if path == METRICS_PATH:
-            return HTTPStatus.OK, CONTENT_TYPE, exposition(self.progress(), self._generation).encode()
+            return HTTPStatus.OK, prometheus.CONTENT_TYPE, exposition(self.numbers()).encode()
         return HTTPStatus.OK, "application/json", json.dumps(self.progress(), allow_nan=False).encode()
 
 

@@ -39,6 +39,7 @@ from trainserve.kube.names import (
     ENV_SPEC,
 )
 from trainserve.launch import lifeline, termination
+from trainserve.launch.gpumemory import gpu_memory
 from trainserve.launch.progress import serve_progress
 from trainserve.launch.pulse import open_pulse
 from trainserve.machine import cgroup
@@ -95,6 +96,8 @@ def run() -> int:
     told = serve_progress(os.environ)
     pulse = open_pulse(stall_s=stall_s, peer_s=peer_timeout_s(os.environ, stall_s))
     group = join(classifier.spec.train.device, stall_s=stall_s)
+    if told is not None:
+        told.ask_device(lambda: gpu_memory(group.device))
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)

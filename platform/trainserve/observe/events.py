@@ -45,6 +45,7 @@ class Event(TypedDict):
     etaSeconds: NotRequired[float]
     # epoch and done: on the validation pictures, each counted once; top1 and top5 from 0 to 1
     trainLoss: NotRequired[float]
+    trainTop1: NotRequired[float]  # of the answers while it trained, to augmented pictures
     valLoss: NotRequired[float]
     top1: NotRequired[float]
     top5: NotRequired[float]

@@ -1,38 +1,78 @@
-"""Progress as Prometheus reads it (text format 0.0.4). Pure, and without its client library: a training image has none.
+"""What rank 0 knows as Prometheus reads it (text format 0.0.4). Pure, and without its client library: a training image
+has none.
 
 No labels: a scrape adds the pod's own. The rank serves one job only.
 """
 
 from __future__ import annotations
 
-from trainserve.observe.progress import Progress
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from trainserve.observe import prometheus
+from trainserve.observe.events import Event
+from trainserve.observe.prometheus import Metric
 
-# name -> (field of the progress, what it is)
-_GAUGES = {
-    "trainserve_training_epoch": ("epoch", "The present epoch, from 1."),
-    "trainserve_training_epochs": ("epochs", "Epochs in all."),
-    "trainserve_training_step": ("step", "Optimizer steps done, over all epochs."),
-    "trainserve_training_steps": ("steps", "Steps in all."),
-    "trainserve_training_loss": ("loss", "Loss of the newest training step told."),
-    "trainserve_training_top1_ratio": ("top1", "Share of the validation pictures answered rightly, 0 to 1."),
-    "trainserve_training_images_per_second": ("imagesPerSecond", "Pictures a second, over the whole job."),
-    "trainserve_training_eta_seconds": ("etaSeconds", "Seconds until the end of training."),
-    "trainserve_training_checkpoint_step": ("checkpointStep", "Step of the newest checkpoint."),
-    "trainserve_training_stalled": ("stalled", "1 while no step has come for a long time."),
+Numbers: TypeAlias = Mapping[Metric, float]  # what is not known is left out
+
+# Fields of an event that are metrics as they are.
+_SAME: Mapping[str, Metric] = {
+    "worldSize": prometheus.PROCESSES,
+    "epoch": prometheus.EPOCH,
+    "epochs": prometheus.EPOCHS,
+    "step": prometheus.STEP,
+    "loss": prometheus.LOSS,
+    "lr": prometheus.LEARNING_RATE,
+    "trainLoss": prometheus.TRAIN_LOSS,
+    "trainTop1": prometheus.TRAIN_TOP1,
+    "valLoss": prometheus.VAL_LOSS,
+    "top1": prometheus.TOP1,
+    "top5": prometheus.TOP5,
+    "imagesPerSecond": prometheus.IMAGES_PER_SECOND,
+    "etaSeconds": prometheus.ETA,
 }
-_GENERATION = "trainserve_training_generation"
+_TOLD_BY = frozenset({"start", "resume", "step", "epoch", "checkpoint", "done"})
 
 
-def exposition(progress: Progress, generation: int) -> str:
-    """One gauge a known field, and the generation of the gang: how often it was started."""
-    lines = [
-        f"# HELP {_GENERATION} Start of the gang, from 1: every restart and resume counts one more.",
-        f"# TYPE {_GENERATION} gauge",
-        f"{_GENERATION} {generation}",
-    ]
-    for name, (field, meaning) in _GAUGES.items():
-        if field in progress:
-            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {float(progress[field])!r}"]
+def measured(numbers: Numbers, event: Event) -> Numbers:
+    """The numbers after `event`; `numbers` itself stays as it is."""
+    kind, values = event["kind"], dict(event)
+    if kind not in _TOLD_BY:
+        return numbers
+    after = dict(numbers)
+    for field, metric in _SAME.items():
+        value = values.get(field)
+        if isinstance(value, int | float):
+            after[metric] = float(value)
+    if "epochs" in event and "stepsPerEpoch" in event:
+        after[prometheus.STEPS] = float(event["epochs"] * event["stepsPerEpoch"])
+    if kind in {"start", "resume"}:
+        after[prometheus.START_TIME] = event["time"]
+    if kind in {"checkpoint", "resume"} and "step" in event:
+        after[prometheus.CHECKPOINT_STEP] = float(event["step"])
+    if kind == "checkpoint":
+        after[prometheus.CHECKPOINT_TIME] = event["time"]
+    if kind == "done":
+        after[prometheus.ETA] = 0.0
+    return after
+
+
+def exposition(numbers: Numbers) -> str:
+    """One gauge a known number, in the order of the names' table."""
+    lines: list[str] = []
+    for metric in prometheus.TRAINING:
+        if metric in numbers:
+            value = _written(numbers[metric])
+            lines += [
+                f"# HELP {metric.name} {metric.meaning}",
+                f"# TYPE {metric.name} {metric.kind}",
+                f"{metric.name} {value}",
+            ]
     return "\n".join(lines) + "\n"
+
+
+def _written(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return repr(float(value)) if math.isfinite(value) else f"{value:+}".replace("inf", "Inf")

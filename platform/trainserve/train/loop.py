@@ -167,7 +167,7 @@ def fit(
         pulse.expect("the end of a validation")
         pulse.waits()
         val_loss, top1, top5 = Sums(group.summed(sums.values)).means()
-        train_loss, _, _ = Sums(group.summed(progress.sums.values)).means()
+        train_loss, train_top1, _ = Sums(group.summed(progress.sums.values)).means()
         pulse.works()
         _refuse_nan(train_loss + val_loss, progress.step, recipe)
         report.val_took(time.monotonic() - val_begun)
@@ -175,7 +175,8 @@ def fit(
         progress.metrics = {"trainLoss": train_loss, "valLoss": val_loss, "top1": top1, "top5": top5}
         if progress.best is None or top1 >= progress.best["top1"]:  # of equals, the later one
             progress.best = {"checkpoint": checkpoints.folder_name(progress.step), "top1": top1}
-        report.epoch(progress.step // recipe.steps_per_epoch, train.epochs, progress.step, progress.metrics)
+        told = {**progress.metrics, "trainTop1": train_top1}
+        report.epoch(progress.step // recipe.steps_per_epoch, train.epochs, progress.step, told)
         if group.is_first:
             checkpoints.record_validation(
                 output, progress.step, metrics=progress.metrics, best=progress.best,

@@ -1,4 +1,6 @@
-"""manifests/base, generated from the types and tables: `python -m trainserve.cli.manifests FOLDER`."""
+"""manifests/base and what the chart reads, generated from the types and tables:
+`python -m trainserve.cli.manifests manifests/base [helm/platform-operator]`.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,24 @@ def files() -> dict[str, str]:
     }
 
 
+def chart_files() -> dict[str, str]:
+    """What the operator's chart reads: path below the chart's folder -> text."""
+    tables = {
+        "own": rbac.OWN,
+        "jobs": rbac.JOBS,
+        "cluster": rbac.CLUSTER,
+        "progressProxy": rbac.PROGRESS_PROXY,
+        "view": rbac.VIEW,
+        "edit": rbac.EDIT,
+    }
+    rules = {name: [grant.rule() for grant in table] for name, table in tables.items()}
+    controller = _table(rbac.OWN, rbac.JOBS, rbac.CLUSTER, rbac.PROGRESS_PROXY)
+    return {
+        f"files/{CRD_FILE}": _text([pytorchjob_crd()]),
+        "files/rules.yaml": _text([rules], comment=controller),
+    }
+
+
 def _text(manifests: list[Manifest], *, comment: str = "") -> str:
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
     body: str = yaml.safe_dump_all(manifests, sort_keys=False, width=120, allow_unicode=True)
@@ -58,13 +78,15 @@ def _table(*tables: Iterable[rbac.Grant]) -> str:
     return "\n".join(lines)
 
 
-def main(folder: Path) -> None:
-    """Write the files into `folder`."""
-    for path, text in files().items():
-        target = folder / path
+def main(base: Path, chart: Path | None = None) -> None:
+    """Write the files into manifests/base, and into the chart's folder."""
+    everything = {base / path: text for path, text in files().items()}
+    if chart is not None:
+        everything |= {chart / path: text for path, text in chart_files().items()}
+    for target, text in everything.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -12,6 +12,7 @@ from trainserve import log
 from trainserve.cli.duration import length_of_time
 from trainserve.cli.environment import ByEnvironment
 from trainserve.cli.operator_adopt import adopt_command
+from trainserve.cli.operator_check import check_command
 from trainserve.cli.paths import KubeconfigPath
 from trainserve.errors import UserError
 from trainserve.kube import names
@@ -32,6 +33,7 @@ def operator_command() -> None:
 
 
 operator_command.add_command(adopt_command)
+operator_command.add_command(check_command)
 
 
 def _option(flag: str, **settings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -25,7 +25,7 @@ from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 
 from trainserve.errors import EnvironmentProblem
-from trainserve.kube.answers import no_answer, refusal
+from trainserve.kube.answers import lines, no_answer, put_off_s, refusal
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
 from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, Kind
@@ -166,7 +166,7 @@ class KubeCluster:
             if response.status != 200:
                 raise self._refused(began, response.status, await response.read())
             self._outage.answered(self._clock())
-            async for line in _lines(response):
+            async for line in lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise refusal(event["object"].get("code", 500), event["object"], self._origin)
@@ -180,8 +180,10 @@ class KubeCluster:
         finally:
             response.close()
 
-    async def create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
-        return await self._ask("create", kind, _path(kind, namespace), {"fieldValidation": "Strict"}, manifest)
+    async def create(self, kind: Kind, namespace: str | None, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """With `dry_run` the server says what it would store, and stores nothing."""
+        query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        return await self._ask("create", kind, _path(kind, namespace), query, manifest)
 
     async def patch(
         self,
@@ -206,8 +208,9 @@ class KubeCluster:
         *,
         uid: str | None = None,
         grace_period_s: int | None = None,
+        propagation: Literal["Background", "Foreground"] = "Background",
     ) -> None:
-        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         if grace_period_s is not None:
@@ -262,6 +265,26 @@ class KubeCluster:
             raise ValueError(f"its answer has more than {limit} bytes")
         return answer
 
+    async def read_log(self, namespace: str, pod: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """A container's log in pieces of any length. `query`: container, follow, previous, sinceTime, tailLines, ...
+
+        Ends with the log; raises NoAnswer where the way to the node breaks off, also after a long silence: with a
+        sinceTime the caller goes on.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=WATCH_SILENT_S)
+        began = self._clock()
+        path = _path(POD, namespace, pod, "log")
+        response = await self._send("get", POD, path, query, None, timeout)
+        try:
+            if response.status != 200:
+                raise self._refused(began, response.status, await response.read())
+            async for piece in response.content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise no_answer(f"the log of pod {pod} broke off", error, self._origin) from error
+        finally:
+            response.close()
+
     async def _ask(
         self, verb: str, kind: Kind, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None
     ) -> Manifest:
@@ -291,7 +314,7 @@ class KubeCluster:
         while True:
             api = self._api
             response = await self._once(api, verb, kind, path, query, body, timeout)
-            delay_s = _put_off_s(response)
+            delay_s = put_off_s(response, PUT_OFF_S)
             if response.status == 401 and not renewed and await self._renew(api):
                 renewed = True
                 response.release()
@@ -379,11 +402,13 @@ async def connect(
     ~/.kube/config. Raises EnvironmentProblem where there is none, or it cannot be read.
     """
 
+    piped: dict[Path, bytes] = {}
+
     async def load() -> tuple[official.ApiClient, Origin]:
         configuration = official.Configuration(connection_pool_maxsize=CONNECTIONS)
         configuration.client_session_kwargs = {"trust_env": _behind_proxy()}
         try:
-            origin = await _load(configuration, kubeconfig, context)
+            origin = await _load(configuration, kubeconfig, context, piped)
             check_token(str((configuration.api_key or {}).get("BearerToken") or ""))
             return official.ApiClient(configuration), origin
         except _UNREADABLE as error:
@@ -400,7 +425,9 @@ async def connect(
         await cluster.close()
 
 
-async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> Origin:
+async def _load(
+    configuration: official.Configuration, kubeconfig: str | None, context: str | None, piped: dict[Path, bytes]
+) -> Origin:
     path = kubeconfig or os.environ.get(ENV_KUBECONFIG)
     if not path and context is None:
         try:
@@ -410,22 +437,34 @@ async def _load(configuration: official.Configuration, kubeconfig: str | None, c
         else:
             return _OF_POD
     path = path or "~/.kube/config"
-    chosen = check(_contents(path), context)
-    await official_config.load_kube_config(  # type: ignore[no-untyped-call]
-        path, context=context, client_configuration=configuration, persist_config=False
+    chosen = check(_contents(path, piped), context)
+    await official_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+        {
+            "clusters": [{"name": "it", "cluster": chosen.cluster}],
+            "users": [{"name": "it", "user": chosen.user}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+            "current-context": "it",
+        },
+        client_configuration=configuration,
     )
     if chosen.user.get("exec") and not (configuration.api_key or {}).get("BearerToken") and not configuration.cert_file:
         raise no_credentials(chosen.user)
     return Origin(chosen.server, chosen.authority, chosen.credentials)
 
 
-def _contents(paths: str) -> dict[str, object]:
-    """Of those of the files that there are; the names of several are parted as in PATH. Raises OSError, YAMLError."""
+def _contents(paths: str, piped: dict[Path, bytes]) -> dict[str, object]:
+    """Of those of the files that there are; the names of several are parted as in PATH. Raises OSError, YAMLError.
+
+    A pipe gives its content once: `piped` keeps it.
+    """
     each = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
     there = [path for path in each if path.exists()]
     if not there:
         raise FileNotFoundError("no such file")
-    return {str(path): yaml.safe_load(path.read_bytes()) for path in there}
+    for path in there:
+        if path.is_fifo() and path not in piped:
+            piped[path] = path.read_bytes()
+    return {str(path): yaml.safe_load(piped[path] if path in piped else path.read_bytes()) for path in there}
 
 
 def _behind_proxy() -> bool:
@@ -433,27 +472,6 @@ def _behind_proxy() -> bool:
     thread; and ~/.netrc, which aiohttp would read there, has no say in what a kubeconfig is for.
     """
     return not {"http", "https", "all"}.isdisjoint(getproxies())
-
-
-def _put_off_s(response: aiohttp.ClientResponse) -> float | None:
-    """How long the server asks to wait, where it does and that is bearable."""
-    if response.status not in (429, 503):
-        return None
-    try:
-        delay_s = float(response.headers.get("Retry-After", ""))
-    except ValueError:  # none, or a date, which is a proxy's and not an API server's
-        return None
-    return delay_s if 0 <= delay_s <= PUT_OFF_S else None
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Whole lines, of any length: an object may have more bytes than a stream reader's limit for a line."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                yield line
 
 
 def _root(kind: Kind) -> str:

@@ -62,6 +62,9 @@ PART_OF = "trainserve"
 OPERATOR_NAMESPACE = "trainserve-system"  # where the controller is installed
 OPERATOR_ACCOUNT = "trainserve-operator"  # its ServiceAccount, and what its roles are called
 OPERATOR_LEASE = "trainserve-operator"  # who holds it is the one controller that works
+CHECKED_JOB = "trainserve-check"  # the PyTorchJob that an installation is tried out with, by dry runs only
+LABEL_POD_SECURITY = "pod-security.kubernetes.io/enforce"  # of a namespace
+POD_SECURITY = "restricted"  # what every pod that is installed passes
 LABEL_AGGREGATE_TO = "rbac.authorization.k8s.io/aggregate-to-{role}"  # view, edit, admin: Kubernetes' own roles
 
 # Kubeflow's Training Operator v1, as its manifests install it.
@@ -128,6 +131,20 @@ REPLICA_WORKER = "Worker"
 CONTAINER = "pytorch"
 INIT_CONTAINER = "init-pytorch"
 VOLUME_SHM = "trainserve-shm"
+# Volumes of a job that the command has made for a cluster, and where a pod sees them.
+VOLUME_DATA = "data"
+VOLUME_CACHE = "cache"
+VOLUME_OUTPUT = "output"
+VOLUME_WEIGHTS = "weights"
+VOLUME_TMP = "tmp"
+MOUNT_DATA = "/data"
+MOUNT_CACHE = "/cache"
+MOUNT_OUTPUT = "/output"
+MOUNT_WEIGHTS = "/weights"
+MOUNT_TMP = "/tmp"  # noqa: S108  a mount point
+MOUNT_SHM = "/dev/shm"  # noqa: S108
+IMAGE_PYTHON = "python"  # what the trainer image calls its Python
+POD_USER = 65532  # of our images, and its group, which the volumes of a training pod are made writable for
 PORT_NAME = "pytorchjob-port"
 PORT = 23456
 PROGRESS_PORT_NAME = "progress"  # of a container that answers GET /progress and GET /metrics
@@ -160,6 +177,8 @@ ENV_OMP_NUM_THREADS = "OMP_NUM_THREADS"
 # Env of ours, in a training pod.
 ENV_SPEC = "TRAINSERVE_SPEC"  # the resolved Classifier as JSON
 ENV_OUTPUT = "TRAINSERVE_OUTPUT"  # folder for checkpoints, events, bundle: only rank 0 touches it
+ENV_STORE = "TRAINSERVE_STORE"  # URL of a bucket's folder that ENV_OUTPUT is brought back from and sent to
+ENV_VERSION = "TRAINSERVE_VERSION"  # of the command that made the job
 ENV_JOB = "TRAINSERVE_JOB"  # "<namespace>/<name>"
 ENV_JOB_UID = "TRAINSERVE_JOB_UID"
 ENV_GENERATION = "TRAINSERVE_GENERATION"
@@ -177,7 +196,41 @@ ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # in a pod tha
 
 ENV_KUBECONFIG = "KUBECONFIG"  # of kubectl: the files that say which cluster, and as whom
 ENV_CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"  # of CUDA: the GPUs that a process may use
+ENV_USER_HOME = "HOME"
 ENV_HOME = "TRAINSERVE_HOME"  # folder of runs and servers on a laptop; ~/.trainserve without it
+
+# What a training pod is given, by the command or by the controller: nobody else may set these.
+OWN_ENV = (
+    ENV_SPEC,
+    ENV_OUTPUT,
+    ENV_STORE,
+    ENV_VERSION,
+    ENV_JOB,
+    ENV_JOB_UID,
+    ENV_GENERATION,
+    ENV_PROGRESS_ADDRESS,
+    ENV_HEARTBEAT,
+    ENV_LIFELINE_FD,
+    ENV_HOST_NODES,
+    ENV_WAIT_FOR,
+    ENV_POD_DIR,
+    ENV_MASTER_ADDR,
+    ENV_MASTER_PORT,
+    ENV_WORLD_SIZE,
+    ENV_RANK,
+    ENV_ERROR_FILE,
+    ENV_PET_MASTER_ADDR,
+    ENV_PET_MASTER_PORT,
+    ENV_PET_RDZV_ENDPOINT,
+    ENV_PET_NODE_RANK,
+    ENV_PET_NNODES,
+    ENV_PET_NPROC_PER_NODE,
+    ENV_PET_RDZV_BACKEND,
+    ENV_PET_RDZV_ID,
+    ENV_PET_RDZV_CONF,
+    ENV_PET_MAX_RESTARTS,
+    ENV_PET_STANDALONE,
+)
 
 # The env names that carry addresses: exactly these are substituted by the local kubelet, where pods share one host.
 ADDRESS_ENV = (

@@ -106,8 +106,10 @@ def manifests(
 
 
 def namespace(name: str = names.OPERATOR_NAMESPACE) -> Manifest:
-    """The namespace that the controller is installed in."""
-    return _object(names.NAMESPACE, name, None)
+    """The namespace that the controller is installed in: nothing that is privileged runs there."""
+    manifest = _object(names.NAMESPACE, name, None)
+    manifest["metadata"]["labels"][names.LABEL_POD_SECURITY] = names.POD_SECURITY
+    return manifest
 
 
 def service_account(namespace: str) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_a_wrong_variable_is_named_and_not_the_flag_that_nobody_typed(
     assert said.code == 2, said.err
     assert f"{variable}{says}" in said.err
     assert f"{flag} " not in said.err.split("hint: ")[0].replace(variable, "")
+
+
+def test_so_it_is_where_the_machine_says_no(here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    cluster = {"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}]}
+    contexts = {"contexts": [{"name": "x", "context": {"cluster": "c"}}], "current-context": "x"}
+    config.write_text(json.dumps({**cluster, **contexts}))
+    monkeypatch.setenv("PLATFORM_OPERATOR_METRICS_ADDRESS", "[2001:db8::1]:8080")
+    said = here("operator", "run", "--kubeconfig", config)
+    assert said.code == 3, said.err
+    assert "error: PLATFORM_OPERATOR_METRICS_ADDRESS [2001:db8::1]:8080: " in said.err
 
 
 def test_a_value_that_was_typed_is_told_by_its_flag_whatever_the_environment_says(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,76 @@ def test_a_good_one_gives_its_user_and_of_several_files_the_first_counts() -> No
     nobody = changed("contexts.context", {"cluster": "here"})
     assert kubeconfig.check({"a": nobody}, None).user == {}  # a user is no must
     assert kubeconfig.check({"a": nobody}, None).credentials == "none: context 'work' of a names no user"
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["https://[::1]:6443", "https://[2001:db8::7]", "http://127.0.0.1:80", "https://host.example:6443/clusters/one/"],
+)
+def test_addresses_of_servers(server: str) -> None:
+    assert kubeconfig.check({"f": changed("clusters.cluster.server", server)}, None).cluster["server"] == server
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "",
+        "https://",
+        "https://[::1",
+        "https://::1:6443",
+        "https://:6443",
+        "https://host:99999",
+        "https://host:x",
+        "https://host:0",
+        "https://host?x=1",
+        "https://host#x",
+        "https://host ",
+        "ftp://host",
+        "host:6443",
+        "https://[",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_told_before_it_is_asked(server: str) -> None:
+    with pytest.raises(EnvironmentProblem, match="expected https://HOST:PORT or https://\\[IPV6\\]:PORT") as refused:
+        kubeconfig.check({"f": changed("clusters.cluster.server", server)}, None)
+    assert f"f: clusters.cluster.server {server!r}" in refused.value.message
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(EnvironmentProblem) as refused:
+        kubeconfig.check({"f": changed("clusters.cluster.server", "https://me:secret@host")}, None)
+    assert "secret" not in refused.value.message
+
+
+def test_files_that_it_names_are_those_beside_it() -> None:
+    one = changed("clusters.cluster", {"server": "https://h", "certificate-authority": "ca.pem"})
+    other = changed("users.user", {"client-certificate": "../c.pem", "client-key": "/abs/k.pem", "tokenFile": "t"})
+    chosen = kubeconfig.check({"/a/one": {**one, "users": []}, "b/other": other}, None)
+    assert chosen.cluster["certificate-authority"] == "/a/ca.pem"
+    assert chosen.user == {"client-certificate": "b/../c.pem", "client-key": "/abs/k.pem", "tokenFile": "b/t"}
+    assert chosen.authority == "clusters.cluster.certificate-authority of /a/one"
+    assert chosen.credentials == "users.user 'me' of b/other"
+
+
+def test_a_pipe_is_read_once_also_when_the_credentials_are_read_again(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_text, args=(yaml.safe_dump(GOOD),))
+    writing.start()
+
+    async def twice() -> None:
+        async with connect(str(pipe)) as cluster:
+            assert cluster._reload is not None
+            await (await cluster._reload())[0].close()
+
+    asyncio.run(asyncio.wait_for(twice(), 20))
+    writing.join()
+
+
+def test_a_context_without_a_user_is_one_with_tls_too(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump({**changed("contexts.context", {"cluster": "here"}), "users": None}))
+    asyncio.run(_connect(path))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,37 @@ def test_addresses(text: str, address: Address | None) -> None:
         assert parse_address(str(address)) == address
 
 
-@pytest.mark.parametrize("text", ["", ":8080", "8080", "127.0.0.1", "127.0.0.1:", "a:b", "a:65536", "::1:8080", "a:-1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":8080",
+        "8080",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "a:b",
+        "a:65536",
+        "::1:8080",
+        "a:-1",
+        "[::1]",
+        "[::1]:",
+        "[::1:80",
+        "::1]:80",
+        "[]:80",
+        "[[::1]]:80",
+        "[localhost]:80",
+        "[127.0.0.1]:80",
+        "[::1]:99999",
+        "*:80",
+        "a b:80",
+        "-a:80",
+        "٣:80",
+        "a:٣",
+        "http://a:80",
+        " a:80",
+        "a:80 ",
+    ],
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(UserError, match="expected HOST:PORT"):
         parse_address(text)

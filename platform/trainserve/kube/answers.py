@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -101,3 +101,24 @@ def refusal(status: int, body: bytes | Mapping[str, Any], origin: Origin) -> Api
         )
     kind = _BY_REASON.get(reason) or _BY_STATUS.get(status, ApiError)
     return kind(message, status=status, reason=reason or None)
+
+
+def put_off_s(response: aiohttp.ClientResponse, longest_s: float) -> float | None:
+    """How long the server asks to wait, where it does and that is `longest_s` at most."""
+    if response.status not in (429, 503):
+        return None
+    try:
+        delay_s = float(response.headers.get("Retry-After", ""))
+    except ValueError:  # none, or a date, which is a proxy's and not an API server's
+        return None
+    return delay_s if 0 <= delay_s <= longest_s else None
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Whole lines, of any length: an object may have more bytes than a stream reader's limit for a line."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line

@@ -401,7 +401,6 @@ async def connect(
     `kubeconfig`, the files that $KUBECONFIG names, the account of the pod we run in (unless a `context` is given),
     ~/.kube/config. Raises EnvironmentProblem where there is none, or it cannot be read.
     """
-
     piped: dict[Path, bytes] = {}
 
     async def load() -> tuple[official.ApiClient, Origin]:

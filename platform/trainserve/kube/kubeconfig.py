@@ -11,29 +11,34 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
 
 from trainserve.errors import EnvironmentProblem
 
 _LISTS = {"clusters": "cluster", "contexts": "context", "users": "user"}
-_SERVER = re.compile(r"https?://[^/\s]+\S*")
+_SERVER = re.compile(r"https?://[^/\s?#@]+(/[^\s?#]*)?")
 _PEM = {
     "certificate-authority-data": b"CERTIFICATE-----",
     "client-certificate-data": b"CERTIFICATE-----",
     "client-key-data": b"PRIVATE KEY-----",
 }
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _NOT_IN_A_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
 _HINT = "kubectl config view --kubeconfig FILE shows what is in it"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a context stands for: the user that requests will be made as, and the fields and files it was taken from."""
+    """What a context stands for: cluster and user, files that they name made findable from here, and whence each is."""
 
+    cluster: Mapping[str, Any]
     user: Mapping[str, Any]
     server: str
     authority: str
     credentials: str
+    namespace: str = ""  # of the context; "" where it names none
 
 
 def check(files: Mapping[str, object], context: str | None) -> Chosen:
@@ -65,13 +70,21 @@ def check(files: Mapping[str, object], context: str | None) -> Chosen:
     _check_cluster(*parts["cluster"])
     _check_pem(parts["user"][0], "users.user", parts["user"][1])
     return Chosen(
-        parts["user"][1],
+        _from_here(*parts["cluster"]),
+        _from_here(*parts["user"]),
         server=f"clusters.cluster.server of {parts['cluster'][0]}",
         authority=_authority(*parts["cluster"]),
         credentials=f"users.user {chosen.get('user')!r} of {parts['user'][0]}"
         if chosen.get("user")
         else f"none: context {current!r} of {path} names no user",
+        namespace=str(chosen.get("namespace") or ""),
     )
+
+
+def _from_here(path: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the files that it names relative to its own file's folder."""
+    relative = {field: str(PurePath(path).parent / str(entry[field])) for field in _FILES if entry.get(field)}
+    return {**entry, **relative}
 
 
 def _authority(path: str, cluster: Mapping[str, Any]) -> str:
@@ -128,9 +141,20 @@ def _choice(known: Mapping[str, object]) -> str:
 
 def _check_cluster(path: str, cluster: Mapping[str, Any]) -> None:
     server = cluster.get("server")
-    if not isinstance(server, str) or not _SERVER.fullmatch(server):
-        raise _problem(path, f"clusters.cluster.server {server!r}: expected https://HOST:PORT")
+    if not isinstance(server, str) or not _is_address(server):
+        shown = "(with a password in it)" if "@" in str(server) else repr(server)
+        raise _problem(path, f"clusters.cluster.server {shown}: expected https://HOST:PORT or https://[IPV6]:PORT")
     _check_pem(path, "clusters.cluster", cluster)
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server)
+        return bool(
+            _SERVER.fullmatch(server) and parts.hostname and parts.port != 0
+        )  # port raises for one that is none
+    except ValueError:
+        return False
 
 
 def _check_pem(path: str, where: str, entry: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -14,6 +15,7 @@ ProgressBy: TypeAlias = Literal["pod-ip", "proxy", "none"]
 GangSetting: TypeAlias = Literal["auto", "kubernetes", "volcano", "scheduler-plugins", "none"]
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # DNS-1123, what a namespace is called by
+_HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,24 @@ def parse_address(text: str) -> Address | None:
     """`HOST:PORT`, `[IPV6]:PORT`; "0" is None: nowhere. Raises UserError."""
     if text == "0":
         return None
-    host, colon, port = text.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if (
-        not colon
-        or not bare
-        or (":" in host and bare == host)
-        or not (port.isascii() and port.isdecimal())
-        or int(port) > 65535
-    ):
+    host, _, port = text.rpartition(":")
+    bare = _ipv6(host) if host.startswith("[") else host if _HOST.fullmatch(host) else None
+    if bare is None or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise UserError(
-            f"--metrics-address {text!r}: expected HOST:PORT, with a port from 0 to 65535",
+            f"--metrics-address {text!r}: expected HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535",
             hint="127.0.0.1:8080 is reached from this machine only, 0.0.0.0:8080 from everywhere, 0 turns it off",
         )
     return Address(bare, int(port))
+
+
+def _ipv6(host: str) -> str | None:
+    """Without its brackets; None where that is none."""
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.IPv6Address(bare)
+    except ValueError:
+        return None
+    return bare if host == f"[{bare}]" else None
 
 
 METRICS_ADDRESS = str(Address(LOOPBACK, 8080))

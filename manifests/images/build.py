@@ -24,6 +24,7 @@ PREFIX = "ghcr.io/trainserve"  # as kube/names.py has it, which a test compares
 ENGINES = ("docker", "podman", "buildah")
 # What each needs beside `build`. docker: without BuildKit it knows no secrets.
 FLAGS = {"docker": (), "podman": ("--format", "docker"), "buildah": ("--layers", "--format", "docker")}
+STDERR = 2  # what engines print is talk
 ENVIRONMENT = {"docker": {"DOCKER_BUILDKIT": "1"}}
 
 
@@ -165,7 +166,7 @@ def main(words: Sequence[str]) -> int:
             continue
         sys.stderr.write(f"building {build.name(role)} with {build.engine}\n")
         environment = {**os.environ, **ENVIRONMENT.get(build.engine, {})}
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=STDERR, check=False)
         if done.returncode != 0:
             sys.stderr.write(f"error: {build.name(role)} is not built: {build.engine} ended with {done.returncode}\n")
             return 1

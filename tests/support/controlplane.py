@@ -13,7 +13,8 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,41 @@ _AUDIT_POLICY = {
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
         {"level": "None", "users": ["system:apiserver", *(user for user in _USERS if user != ADMIN)]},
-        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system", "system:nodes"]},
         {"level": "Metadata"},
     ],
 }
 
 
+@dataclass(frozen=True)
+class Reached:
+    """What a real node's pods and kubelet need: an address of this machine that they reach, certificates, tokens.
+
+    `write_certificates(folder)` leaves ca.crt there, and .crt and .key of `tls` and of `kubelet-client`. `users` are
+    those of the node, with their group.
+    """
+
+    address: str
+    write_certificates: Callable[[Path], None]
+    users: Mapping[str, str]
+
+
 class ControlPlane:
     """Everything of it lies in `folder`. `gang`: with Kubernetes' own gang scheduling (the kind PodGroup).
+
+    Without `reached` its API server is on loopback only, where simulated nodes suffice.
 
     `audit_log` has one JSON object a line for each request that was answered (audit.k8s.io/v1 Event, level Metadata).
     """
 
-    def __init__(self, folder: Path, *, gang: bool = True) -> None:
+    def __init__(self, folder: Path, *, gang: bool = True, reached: Reached | None = None) -> None:
         self.folder = folder
         self.kubeconfig = folder / "admin.kubeconfig"
         self.audit_log = folder / "audit.log"
         self._gang = gang
+        self._reached = reached
+        self._address = reached.address if reached else LOOPBACK
+        self._users = {**_USERS, **(reached.users if reached else {})}
         self._ports = Reserved()
         self._parts: dict[str, Guarded] = {}
 
@@ -64,7 +83,10 @@ class ControlPlane:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)  # tokens and keys
         self._program = program
-        subprocess.run([program, "certificate", self._file("tls.crt"), self._file("tls.key")], check=True)
+        if self._reached:
+            self._reached.write_certificates(self.folder)
+        else:
+            subprocess.run([program, "certificate", self._file("tls.crt"), self._file("tls.key")], check=True)
         self._write_access()
         try:
             self._launch("etcd", self._etcd())
@@ -117,7 +139,7 @@ class ControlPlane:
 
     def get(self, path: str) -> str:
         """What the API server answers the administrator; "" where it refuses or does not answer."""
-        context = ssl.create_default_context(cafile=str(self._file("tls.crt")))
+        context = ssl.create_default_context(cafile=str(self._authority()))
         request = urllib.request.Request(
             f"{self._url()}{path}", headers={"Authorization": f"Bearer {self._tokens[ADMIN]}"}
         )
@@ -130,11 +152,11 @@ class ControlPlane:
 
     def write_kubeconfig(self, path: Path, user: str, token: str) -> None:
         """A kubeconfig that reaches this API server with a token."""
-        write_kubeconfig(path, self._url(), self._file("tls.crt").read_bytes(), user, token)
+        write_kubeconfig(path, self._url(), self._authority().read_bytes(), user, token)
 
     def _write_access(self) -> None:
-        self._tokens = {user: secrets.token_hex(16) for user in _USERS}
-        lines = [f'{self._tokens[user]},{user},{user},"{group}"' for user, group in _USERS.items()]
+        self._tokens = {user: secrets.token_hex(16) for user in self._users}
+        lines = [f'{self._tokens[user]},{user},{user},"{group}"' for user, group in self._users.items()]
         self._file("tokens.csv").write_text("\n".join(lines) + "\n")
         self._file("audit-policy.json").write_text(json.dumps(_AUDIT_POLICY))
         for user, token in self._tokens.items():
@@ -167,7 +189,10 @@ class ControlPlane:
         return self._ports.port(owner)
 
     def _url(self) -> str:
-        return f"https://{LOOPBACK}:{self._port('kube-apiserver')}"
+        return f"https://{self._address}:{self._port('kube-apiserver')}"
+
+    def _authority(self) -> Path:
+        return self._file("ca.crt" if self._reached else "tls.crt")
 
     def _gates(self) -> list[str]:
         return ["--feature-gates=GenericWorkload=true"] if self._gang else []
@@ -188,10 +213,10 @@ class ControlPlane:
     def _api_server(self) -> list[str]:
         return [
             f"--etcd-servers=http://{LOOPBACK}:{self._port('etcd')}",
-            f"--bind-address={LOOPBACK}",
+            f"--bind-address={self._address}",
             f"--secure-port={self._port('kube-apiserver')}",
-            f"--advertise-address={LOOPBACK}",
-            "--endpoint-reconciler-type=none",  # an endpoint may not be a loopback address
+            f"--advertise-address={self._address}",
+            *self._to_nodes(),
             f"--tls-cert-file={self._file('tls.crt')}",
             f"--tls-private-key-file={self._file('tls.key')}",
             f"--token-auth-file={self._file('tokens.csv')}",
@@ -209,13 +234,24 @@ class ControlPlane:
             *(["--runtime-config=scheduling.k8s.io/v1beta1=true"] if self._gang else []),
         ]
 
+    def _to_nodes(self) -> list[str]:
+        if self._reached is None:
+            return ["--endpoint-reconciler-type=none"]  # an endpoint may not be a loopback address
+        return [
+            "--enable-admission-plugins=NodeRestriction",
+            f"--kubelet-client-certificate={self._file('kubelet-client.crt')}",
+            f"--kubelet-client-key={self._file('kubelet-client.key')}",
+            f"--kubelet-certificate-authority={self._file('ca.crt')}",
+            "--kubelet-preferred-address-types=InternalIP",
+        ]
+
     def _controller_manager(self) -> list[str]:
         kubeconfig = self.kubeconfig_of("system:kube-controller-manager")
         return [
             *self._client("kube-controller-manager", kubeconfig),
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self._file('tls.key')}",
-            f"--root-ca-file={self._file('tls.crt')}",
+            f"--root-ca-file={self._authority()}",
             *self._gates(),
         ]
 

@@ -40,6 +40,8 @@ from trainserve.kube.names import (
 )
 from trainserve.launch import lifeline, termination
 from trainserve.launch.gpumemory import gpu_memory
+from trainserve.launch.preflight import before
+from trainserve.launch.preflight import report as preflight
 from trainserve.launch.progress import serve_progress
 from trainserve.launch.pulse import open_pulse
 from trainserve.machine import cgroup
@@ -58,7 +60,7 @@ from trainserve.train.recipe import Recipe, golden_samples, resolve
 from trainserve.train.report import Report
 from trainserve.train.weights import RECORD
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("trainserve.launch.work")  # also where it is __main__
 
 
 def main() -> int:
@@ -95,15 +97,23 @@ def run() -> int:
     stall_s = classifier.spec.train.stall_seconds
     told = serve_progress(os.environ)
     pulse = open_pulse(stall_s=stall_s, peer_s=peer_timeout_s(os.environ, stall_s))
-    group = join(classifier.spec.train.device, stall_s=stall_s)
+    skew = before.image(os.environ)
+    before.master(os.environ)
+    group = join(classifier.spec.train.device, stall_s=stall_s, met=preflight.met)
+    if group.is_first:
+        group.notices += [skew] if skew else []
     if told is not None:
         told.ask_device(lambda: gpu_memory(group.device))
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
+    checked = preflight.joined(group, classifier, output)
     report = Report(output if group.is_first else None, None if told is None else told.hear)
+    if group.is_first:
+        log.info("%s", checked)
     listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
     recipe = prepare(classifier, listing, group)
+    preflight.sized(group, classifier, recipe, output, cores)
     stop = StopRequest()
     stop.install()
     outcome = fit(recipe, group, output, report, stop, cores=cores, pulse=pulse)

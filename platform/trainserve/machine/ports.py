@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import ipaddress
 import os
 import random
 import socket
@@ -32,6 +33,14 @@ def loopback_of(owner: str) -> str:
     net, _, _, _ = LOOPBACK.split(".")
     first, second, third = hashlib.sha256(owner.encode()).digest()[:3]
     return f"{net}.{first % 255 + 1}.{second}.{third % 254 + 1}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens at this address, or under this name, is on this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def answers(host: str) -> bool:

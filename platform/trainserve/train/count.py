@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,20 @@ class Size:
     activation_bytes: int  # kept for the backward pass of one training picture; less with automatic mixed precision
 
 
+class Stored(NamedTuple):
+    """Bytes of a network's files."""
+
+    weights: int
+    checkpoint: int
+
+
+def stored_bytes(model: torch.nn.Module) -> Stored:
+    """How large its weights, and a checkpoint with SGD's momentum, are."""
+    parameters = sum(tensor.numel() for tensor in model.parameters())
+    weights = BYTES_A_NUMBER * (parameters + sum(tensor.numel() for tensor in model.buffers()))
+    return Stored(weights, weights + BYTES_A_NUMBER * parameters)
+
+
 def measure(arch: str, *, image_size: int = 224, classes: int = 1000, stem: str = "imagenet") -> Size:
     """Count one network. Raises ValueError for an unknown `arch` or `stem`."""
     import torch
@@ -36,13 +50,13 @@ def measure(arch: str, *, image_size: int = 224, classes: int = 1000, stem: str 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(picture)
     parameters = sum(tensor.numel() for tensor in model.parameters())
-    state = BYTES_A_NUMBER * (parameters + sum(tensor.numel() for tensor in model.buffers()))
+    stored = stored_bytes(model)
     return Size(
         arch,
         parameters,
         counter.get_total_flops() // 2,  # a multiply-add is two floating-point operations
-        weights_bytes=state,
-        checkpoint_bytes=state + BYTES_A_NUMBER * parameters,
+        weights_bytes=stored.weights,
+        checkpoint_bytes=stored.checkpoint,
         activation_bytes=_kept_for_backward(model, image_size),
     )
 

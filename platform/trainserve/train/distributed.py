@@ -8,14 +8,13 @@ that two never share a GPU (NCCL would hang); one process needs no socket at all
 from __future__ import annotations
 
 import errno
-import ipaddress
 import json
 import os
 import platform
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +33,7 @@ from trainserve.kube.names import (
     ENV_RANK,
     ENV_WORLD_SIZE,
 )
+from trainserve.machine.ports import is_loopback
 from trainserve.observe.heartbeat import PEER_TIMEOUT_S
 
 READ_S = 10.0  # longest that rank 0 waits for the others to have read an exchange, in case it is about to exit
@@ -121,9 +121,16 @@ def peer_timeout_s(env: Mapping[str, str], stall_s: float | None = None) -> floa
     return float(given) if given else max(PEER_TIMEOUT_S, 2 * (stall_s or 0.0))
 
 
-def join(device: str, env: Mapping[str, str] | None = None, *, stall_s: float | None = None) -> Group:
+def join(
+    device: str,
+    env: Mapping[str, str] | None = None,
+    *,
+    stall_s: float | None = None,
+    met: Callable[[Group], object] = lambda _: None,
+) -> Group:
     """Meet the other ranks at MASTER_ADDR:MASTER_PORT and choose devices: "auto", "cpu" or "cuda".
 
+    `met` is called once all can exchange facts, before their process group, which connects all to all, is made.
     Raises EnvironmentProblem for a taken port, SpecError for "cuda" without enough GPUs, PeerLost when they do not
     come within `peer_timeout_s`.
     """
@@ -142,6 +149,7 @@ def join(device: str, env: Mapping[str, str] | None = None, *, stall_s: float | 
     if chosen is not None:
         group.device = torch.device("cuda", chosen[rank])
         torch.cuda.set_device(group.device)
+    met(group)
     if group.store is not None:
         backend = "gloo" if chosen is None else "cpu:gloo,cuda:nccl"
         store = PrefixStore("ranks", group.store)
@@ -226,7 +234,7 @@ def _store(env: Mapping[str, str], rank: int, timeout: timedelta) -> Store:
             f"{ENV_MASTER_PORT}={env.get(ENV_MASTER_PORT)!r}",
             hint="start training with `python -m trainserve.launch`, which sets them",
         ) from error
-    if _is_loopback(host):
+    if is_loopback(host):
         # What gloo and NCCL open between ranks stays on this machine too.
         name = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
@@ -246,7 +254,7 @@ def _store(env: Mapping[str, str], rank: int, timeout: timedelta) -> Store:
 def _listen(host: str, port: int) -> socket.socket:
     """The store's socket: on loopback if the master's address is there, else on every address."""
     try:
-        if _is_loopback(host):
+        if is_loopback(host):
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address[:2], family=family, backlog=1024)
         if socket.has_dualstack_ipv6():
@@ -258,13 +266,6 @@ def _listen(host: str, port: int) -> socket.socket:
             f"master port {port} ({ENV_MASTER_PORT}) cannot be opened: {error.strerror or error}",
             hint="another program listens there; choose another port" if taken else None,
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _machine() -> str:

@@ -8,15 +8,10 @@ has begun goes on, so that an upgrade of the operator ends nobody's training.
 
 from __future__ import annotations
 
-import re
-
 from trainserve import __version__
-from trainserve.kube import names
+from trainserve.kube import names, versions
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.draft import Draft
-
-_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})(?![0-9])")
-_LONGEST_TOLD = 40  # letters: an annotation may hold anything
 
 
 def version_of(draft: Draft) -> str | None:
@@ -29,7 +24,7 @@ def is_refused(draft: Draft, own: str = __version__) -> bool:
     """Whether it is of another major version than `own`, and nothing of it has begun."""
     if conditions.is_listed(draft.status, names.CREATED):
         return False
-    theirs = _parse(version_of(draft))
+    theirs = versions.parse(version_of(draft))
     return theirs is not None and theirs[0] != _known(own)[0]
 
 
@@ -37,8 +32,9 @@ def refuse(draft: Draft, own: str = __version__) -> None:
     """The end of the job: Failed, with what to do."""
     major, minor = _known(own)
     problem = (
-        f"trainserve {_told(version_of(draft))} made it, and this operator is {own}: another major version. Install "
-        f"trainserve {major}.{minor} and train again, or have the operator brought to the job's version"
+        f"trainserve {versions.told(version_of(draft))} made it, and this operator is {own}: another major "
+        f"version. Install trainserve {major}.{minor} and train again, or have "
+        "the operator brought to the job's version"
     )
     draft.fail(names.REASON_VERSION_SKEW, names.MESSAGE_REFUSED.format(job=draft.name, problem=problem), cause=problem)
 
@@ -57,28 +53,16 @@ def warn(draft: Draft, own: str = __version__) -> None:
 def _difference(version: str | None, own: str) -> str | None:
     if version is None:
         return None
-    theirs = _parse(version)
+    theirs = versions.parse(version)
     if theirs is None:
-        return f"its version is given as {_told(version)}, which is none such as {own}"
+        return f"its version is given as {versions.told(version)}, which is none such as {own}"
     if theirs == _known(own):
         return None
     what = "minor" if theirs[0] == _known(own)[0] else "major"
-    return f"trainserve {_told(version)} made it, and this operator is {own}: another {what} version"
-
-
-def _parse(version: str | None) -> tuple[int, int] | None:
-    """Major and minor of `1.2`, `1.2.3`, `1.2.0.dev1`, `1.2rc1`; None where there are none."""
-    found = _VERSION.match(version) if isinstance(version, str) else None
-    return (int(found[1]), int(found[2])) if found else None
+    return f"trainserve {versions.told(version)} made it, and this operator is {own}: another {what} version"
 
 
 def _known(own: str) -> tuple[int, int]:
-    parsed = _parse(own)
+    parsed = versions.parse(own)
     assert parsed is not None, f"{own!r} is no version of this package"
     return parsed
-
-
-def _told(version: str | None) -> str:
-    text = str(version)
-    shown = text if len(text) <= _LONGEST_TOLD else f"{text[:_LONGEST_TOLD]}..."
-    return shown if _parse(version) is not None and shown.isprintable() else repr(shown)

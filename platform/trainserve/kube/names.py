@@ -277,6 +277,7 @@ REASON_SCHEDULE_TIMEOUT = "ScheduleTimeout"
 REASON_SCALED = "PyTorchJobScaled"
 REASON_ADOPTED = "PyTorchJobAdopted"
 REASON_INVALID = "PyTorchJobInvalid"
+REASON_STALLED = "Stalled"  # ours: a rank made no step for too long, and its node's agent ended it
 REASON_VERSION_SKEW = "VersionSkew"
 REASON_NOT_SUPPORTED = "NotSupported"
 REASON_DEPRECATED = "Deprecated"

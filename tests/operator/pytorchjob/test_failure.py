@@ -46,6 +46,7 @@ def _ended(code: int | None, phase: str = "Failed", **terminated: object) -> dic
         (_ended(250), Cause.RETRYABLE, "Worker 2: exit code 250"),
         (_ended(143), Cause.STOPPED, "Worker 2: exit code 143 (SIGTERM)"),
         (_ended(200), Cause.VICTIM, "Worker 2: exit code 200"),
+        (_ended(201), Cause.STALLED, "Worker 2: exit code 201"),
         (_ended(None), Cause.UNKNOWN, "Worker 2: ended without an exit code"),
         (_ended(128, reason="StartError"), Cause.PERMANENT, "Worker 2: StartError, exit code 128"),
         (_ended(137, reason="OOMKilled"), Cause.OUT_OF_MEMORY, "Worker 2: its container was killed: out of memory"),

@@ -130,6 +130,17 @@ def test_a_rank_killed_for_memory_is_told_by_the_agent() -> None:
         assert "out of memory" in scenario.status()["cause"]
 
 
+def test_a_stall_is_an_event_of_its_own_and_counts() -> None:
+    with _running() as scenario:
+        said = "no progress for 60 s in training after step 12 (data.py:40 in order)"
+        scenario.end_pod("master-0", 200, message=report(0, 200, scenario.now + 1))
+        scenario.end_pod("worker-1", 201, message=report(2, 201, scenario.now, message=said))
+        scenario.settle()
+        (event,) = scenario.events(names.REASON_STALLED)
+        assert (event["type"], event["message"]) == ("Warning", f"Worker 1: rank 2 failed (exit code 201): {said}")
+        assert (scenario.state(), scenario.status()["restarts"]) == ("Restarting", 1)
+
+
 def test_the_first_failure_decides_not_those_it_brought_about() -> None:
     with _running() as scenario:
         # The Master fails for good because its peer is gone; what counts is why the peer is.

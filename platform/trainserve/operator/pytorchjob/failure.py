@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from trainserve.errors import EXIT_PEER_LOST, EXIT_SIGTERM
+from trainserve.errors import EXIT_PEER_LOST, EXIT_SIGTERM, EXIT_STALLED
 from trainserve.kube.names import REASON_NODE_LOST
 from trainserve.operator.pytorchjob.observed import Ended, Pod
 
@@ -35,11 +35,12 @@ class Cause(Enum):
 
     OUT_OF_MEMORY = 0  # the same would happen again
     TAKEN_AWAY = 1  # eviction, preemption, node shut down or lost, pod deleted by somebody
-    RETRYABLE = 2  # exit code >= 128
-    UNKNOWN = 3  # no exit code at all
-    PERMANENT = 4  # exit code 1-127
-    STOPPED = 5  # 143: checkpointed on SIGTERM
-    VICTIM = 6  # 200: lost a peer
+    STALLED = 2  # 201: made no step for too long, and its agent ended it
+    RETRYABLE = 3  # exit code >= 128
+    UNKNOWN = 4  # no exit code at all
+    PERMANENT = 5  # exit code 1-127
+    STOPPED = 6  # 143: checkpointed on SIGTERM
+    VICTIM = 7  # 200: lost a peer
 
     @property
     def word(self) -> str:
@@ -125,6 +126,8 @@ def _judge(pod: Pod, end: Ended | None, code: int | None) -> tuple[Cause, str]:
         return Cause.VICTIM, told
     if code == EXIT_SIGTERM:
         return Cause.STOPPED, told
+    if code == EXIT_STALLED:
+        return Cause.STALLED, told
     if code == 0:  # the pod failed although its main container did not: a sidecar, or a deadline of the pod's own
         return (
             Cause.UNKNOWN,

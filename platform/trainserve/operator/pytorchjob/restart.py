@@ -66,6 +66,8 @@ def restart_gang(draft: Draft, pods: Sequence[Pod], failures: Sequence[Failure])
     Generation and count are one write: it happens once, whenever the controller dies.
     """
     first = first_failure(failures)
+    if first.cause is Cause.STALLED:  # a fact of its own, whatever follows from it
+        draft.tell("Warning", names.REASON_STALLED, first.sentence)
     verdict = judge(draft.job, first)
     if verdict is Verdict.FREE and pacing.free_is_used_up(draft):
         verdict = Verdict.COUNTED

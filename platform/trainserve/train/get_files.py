@@ -19,7 +19,7 @@ from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine import locks
 from trainserve.machine.files import publish
 from trainserve.machine.usage import size_words
-from trainserve.train.download import fetch, is_network, words
+from trainserve.machine.download import fetch, is_network, words
 from trainserve.train.get_sources import Remote, Source
 
 TRIES = 3  # in a row without a new byte

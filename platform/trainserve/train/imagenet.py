@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from trainserve.errors import EnvironmentProblem
 from trainserve.machine.files import publish, scratch_folder, sha256_of
 from trainserve.machine.home import home
-from trainserve.train.download import fetch, is_network, words
+from trainserve.machine.download import fetch, is_network, words
 
 TELL_S = 10.0  # between two words about a download
 TORN = "torn-"  # set aside: never read again

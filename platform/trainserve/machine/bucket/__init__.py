@@ -1,0 +1,1 @@
+"""Objects under a URL: read, listed and written, whatever holds them."""

@@ -14,7 +14,7 @@ IMAGE_FLAGS :=
 # Extras of pyproject.toml whose packages `make wheels` fetches; `rm manifests/images/wheels/*.whl` undoes it.
 WHEELS_OF := operator
 
-.PHONY: help setup demo test test-fast test-cluster test-kueue lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
+.PHONY: help setup demo test test-fast test-cluster test-kueue test-images lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -40,6 +40,9 @@ test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built
 test-kueue: $(READY)  ## beside the real Kueue, which is built once from its module (minutes)
 	@$(PY) -m pytest tests/kueue -q
 
+test-images: $(READY)  ## build the operator's image with buildah and run it (as root; a minute or two)
+	@$(PY) -m pytest tests/images tests/images/real -q
+
 lint: $(READY)  ## ruff, mypy strict, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -50,15 +53,17 @@ fmt: $(READY)  ## format the code
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-generate: $(READY)  ## what is generated from the types: the lock file, docs/reference, manifests/base
+generate: $(READY)  ## what is generated: the lock file, docs/reference, manifests, the charts' READMEs
 	@.ci/lock
 	@$(PY) -m trainserve.cli.reference docs/reference
-	@$(PY) -m trainserve.cli.manifests manifests/base
+	@$(PY) -m trainserve.cli.manifests manifests/base helm/platform-operator
+	@$(PY) helm/generate.py
 
-verify: $(READY)  ## regenerate docs/reference and manifests/base, and fail if anything differs from what is committed
+verify: $(READY)  ## generate all but the lock file, and fail if anything differs from what is committed
 	@$(PY) -m trainserve.cli.reference docs/reference
-	@$(PY) -m trainserve.cli.manifests manifests/base
-	@git diff --exit-code -- docs/reference manifests/base
+	@$(PY) -m trainserve.cli.manifests manifests/base helm/platform-operator
+	@$(PY) helm/generate.py
+	@git diff --exit-code -- docs/reference manifests/base manifests/components helm
 
 images:  ## the container images trainer, server, operator, with docker, podman or buildah
 	@python3 manifests/images/build.py $(IMAGE_FLAGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CLUSTER_TESTS = tuple(Path(__file__).parent / folder for folder in ("cluster", "kueue"))
+CLUSTER_TESTS = tuple(Path(__file__).parent / folder for folder in ("cluster", "kueue", "images/real"))
 
 
 def pytest_configure() -> None:
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The tests against a real API server run where they are asked for: pytest tests/cluster, pytest tests/kueue."""
+    """What needs a real API server, or builds images, runs where it is asked for: pytest tests/cluster, tests/kueue."""
     if collection_path not in CLUSTER_TESTS:
         return None
     asked = [Path(config.invocation_params.dir, str(word).split("::")[0]).resolve() for word in config.args]

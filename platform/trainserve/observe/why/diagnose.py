@@ -12,8 +12,9 @@ from trainserve.kube import moments, names
 from trainserve.observe.why import states
 from trainserve.observe.why import traceback as stacks
 from trainserve.observe.why.evidence import Evidence, PodEvidence
-from trainserve.observe.why.rules import Cause, cause_of
+from trainserve.observe.why.rule import Cause
 from trainserve.observe.why.scene import Scene, exit_words, scene_of
+from trainserve.observe.why.table import cause_of
 
 # Of what rank 0 said once: checkpoints that were lost, pictures that were left out.
 _NOTABLE = re.compile(r"is torn|training starts again|cannot be read|was skipped")

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainserve.kube import moments, names
 from trainserve.observe.why.evidence import Evidence, PodEvidence
-from trainserve.observe.why.rules import Cause
+from trainserve.observe.why.rule import Cause
 
 STARTING_S = 60.0  # a job whose pods are not there after so long has something to be asked about
 QUIET_S = 120.0  # a running job without an event of training for so long

@@ -9,6 +9,7 @@ import pytest
 
 from support.command import platform
 from trainserve.client import doctor
+from trainserve.kube import names
 
 SEEN = {"torch": "2.6", "torchvision": "0.21", "built": "12.4", "gpus": [], "nccl": None, "gloo": True}
 
@@ -43,6 +44,7 @@ def test_the_verb_on_this_machine(tmp_path: Path) -> None:
     found = {each["name"]: each for each in json.loads(done.stdout)}
     assert found["torch"]["status"] == "ok", done.stdout
     assert found["locks"]["status"] == "ok"
+    assert found["image"]["found"] == names.image_for("trainer")
     stops = [name for name, each in found.items() if each["required"] and each["status"] == "missing"]
     assert done.returncode == (3 if stops else 0), done.stderr
     assert all(each["fix"] for each in found.values() if each["status"] != "ok")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainserve.errors import PlatformError
+from trainserve.kube import names
 from trainserve.machine import cgroup, checks, packages
 from trainserve.machine.check import Check
 from trainserve.machine.home import home, user_home
@@ -49,6 +50,7 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[Check]:
             packages.check("serve", "serve, predict", required=True),
             packages.check("export", "export", required=False),
             packages.check("operator", "Kubernetes", required=False),
+            image(),
         ]
         machine = [
             checks.cores(),
@@ -117,6 +119,12 @@ def java(environment: Mapping[str, str]) -> Check:
     except PlatformError as error:
         return Check("Java", "missing", error.message, use, fix=error.hint or "")
     return Check("Java", "ok", f"{found.version}: {found.executable}", use)
+
+
+def image() -> Check:
+    """What pods of a cluster run where nobody names another image. Nothing is asked of its registry."""
+    use = "runs on a Kubernetes cluster, whose nodes pull it; --image names another"
+    return Check("image", "ok", names.image_for(names.IMAGE_TRAINER), use, required=False)
 
 
 def _gpu(found: dict[str, Any], *, nvidia: bool) -> Check:

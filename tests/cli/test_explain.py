@@ -39,7 +39,7 @@ def test_a_section_and_the_whole(here: Here) -> None:
     found = json.loads(here("explain", "train.nodes", "-o", "json").out)
     assert (found["path"], found["type"], found["default"], found["unit"]) == (
         "spec.train.nodes",
-        "integer",
+        "integer or text",
         1,
         "nodes",
     )

@@ -61,8 +61,10 @@ def test_no_verbs_help_imports_what_takes_its_time() -> None:
 
 def test_flags_are_frozen() -> None:
     """A flag that goes away or changes its name breaks scripts: change this list on purpose only."""
-    assert list(flag_fields(["data", "model", "train"])) == [
+    assert list(flag_fields(["data", "model", "train", "pod"])) == [
         "--data",
+        "--data-digest",
+        "--data-cache",
         "--val-split",
         "--skip-bad",
         "--allow-empty-classes",
@@ -77,6 +79,7 @@ def test_flags_are_frozen() -> None:
         "--weights",
         "--nodes",
         "--nproc-per-node",
+        "--output",
         "--epochs",
         "--batch-size",
         "--lr",
@@ -95,6 +98,27 @@ def test_flags_are_frozen() -> None:
         "--backoff-limit",
         "--deadline-seconds",
         "--stall-seconds",
+        "--image",
+        "--image-pull-policy",
+        "--gpus",
+        "--gpu-resource",
+        "--cpu",
+        "--memory",
+        "--shared-memory",
+        "--resource-claim",
+        "--node-selector",
+        "--toleration",
+        "--affinity",
+        "--priority-class",
+        "--runtime-class",
+        "--service-account",
+        "--pull-secret",
+        "--env",
+        "--env-from",
+        "--host-network",
+        "--overlay",
+        "--queue",
+        "--gang",
     ]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -21,7 +22,7 @@ from trainserve.machine.usage import size_words
 from trainserve.observe.events import Event
 from trainserve.observe.summary import summarize
 from trainserve.spec.classifier import Classifier
-from trainserve.spec.flags import flag_fields
+from trainserve.spec.flags import FILES, REPEATED, SECTIONS, flag_fields
 from trainserve.train.get_sources import SOURCES
 
 
@@ -36,14 +37,24 @@ def test_the_package_is_cheap_and_knows_its_client() -> None:
         trainserve.Clinet  # noqa: B018
 
 
-@pytest.mark.parametrize(("values", "sections"), [(TrainValues, ["data", "model", "train"]), (ServeValues, ["serve"])])
+@pytest.mark.parametrize(
+    ("values", "sections"), [(TrainValues, ["data", "model", "train", "pod"]), (ServeValues, ["serve"])]
+)
 def test_keywords_are_the_flags_with_their_types(values: type, sections: list[str]) -> None:
     """A new field of the spec is one more line in client/values.py."""
     hints = get_type_hints(values)
     fields = {flag[2:].replace("-", "_"): info for flag, (_, info) in flag_fields(sections).items()}
     assert list(hints) == list(fields)
+    of_types = {section: get_type_hints(SECTIONS[section]) for section in sections}
+    loose: dict[str, Any] = {"data": str | Path, "weights": str | Path}
+    paths = {flag[2:].replace("-", "_"): dotted for flag, (dotted, _) in flag_fields(sections).items()}
     for word, info in fields.items():
-        kind: Any = str | Path if word in ("data", "weights") else info.annotation
+        dotted = paths[word]
+        if dotted in REPEATED or dotted in FILES:  # a program gives any mapping or list
+            assert get_origin(get_args(hints[word])[0]) in (Mapping, Sequence), word
+            continue
+        section = of_types.get(dotted.split(".")[1], {})
+        kind = loose.get(word, section.get(word, info.annotation))
         assert hints[word] == kind | None, word
 
 

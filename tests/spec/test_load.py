@@ -171,12 +171,12 @@ def test_a_classifier_survives_json() -> None:
 def test_what_json_calls_no_number_is_a_text(text: str) -> None:
     """YAML 1.1 would make 8 of 010, and 90 of 1:30."""
     assert scalar(text) == text
-    with pytest.raises(SpecError, match=r"--nodes: spec.train.nodes: .* is not allowed; allowed: an integer"):
+    with pytest.raises(SpecError, match=r"--epochs: spec.train.epochs: .* is not allowed; allowed: an integer"):
         load(
             flags={
                 "metadata.name": ("--name", "x"),
                 "spec.data.path": ("--data", "x"),
-                "spec.train.nodes": ("--nodes", scalar(text)),
+                "spec.train.epochs": ("--epochs", scalar(text)),
             }
         )
 

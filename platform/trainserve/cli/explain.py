@@ -63,7 +63,7 @@ def _head(field: Explanation) -> str:
 def _default(field: Explanation) -> str:
     if field.required:
         return "required"
-    if field.default is None or field.default == {}:
+    if field.default is None or field.default in ({}, []):
         return ""
     return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
 

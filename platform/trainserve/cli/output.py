@@ -18,11 +18,12 @@ __all__ = ["FORMATS", "camel", "columns", "duration", "emit", "output_option", "
 FORMATS = ("table", "json", "yaml", "name")
 
 
-def output_option(*formats: str) -> Callable[[Any], Any]:
-    """The option `-o`, with the formats that the verb has (default: all)."""
+def output_option(*formats: str, short: bool = False) -> Callable[[Any], Any]:
+    """The option `-o`, with the formats that the verb has (default: all); `short` where --output is something else."""
     choices = formats or FORMATS
+    words = ["-o"] if short else ["-o", "--output"]
     return click.option(
-        "-o", "--output", "fmt", type=click.Choice(choices), default=choices[0], show_default=True, help="Format."
+        *words, "fmt", type=click.Choice(choices), default=choices[0], show_default=True, help="Format."
     )
 
 

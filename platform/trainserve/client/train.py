@@ -14,7 +14,7 @@ from trainserve.client import weights
 from trainserve.client.follow import Outcome, follow, outcome, stopped
 from trainserve.client.listener import Listener
 from trainserve.errors import EXIT_INTERRUPTED, EXIT_OK, SpecError, UserError, not_installed
-from trainserve.kube import names
+from trainserve.kube import combinations, names
 from trainserve.kube.cluster import ApiError, Manifest
 from trainserve.kube.job import training_job
 from trainserve.local import admission, records, rundir, start
@@ -25,6 +25,7 @@ from trainserve.machine.home import home
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
+from trainserve.spec.pod import PodSpec
 from trainserve.spec.source import Source
 from trainserve.spec.write import to_yaml
 from trainserve.train import imagecheck, imagefolder
@@ -56,7 +57,9 @@ def plan(
         return generated[-1]
 
     source = Source("spec", document(spec)) if isinstance(spec, Classifier) else spec
-    found = Plan(weights.settled(load(source, sets, flags, name_for=name_for)), bool(generated))
+    classifier = load(source, sets, flags, name_for=name_for)
+    combinations.check_local(classifier)
+    found = Plan(weights.settled(classifier), bool(generated))
     _must_be_accepted(found.manifests()[1])
     return found
 
@@ -153,6 +156,8 @@ def _made_anew(run: RunDir) -> Manifest:
 def document(classifier: Classifier) -> Manifest:
     """The Classifier as a file has it."""
     found: Manifest = classifier.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if classifier.spec.pod == PodSpec.model_validate({}):
+        del found["spec"]["pod"]
     return found
 
 
@@ -173,11 +178,10 @@ def _new_run(plan: Plan, listener: Listener, *, detach: bool) -> RunDir:
         listing, data, threads=cgroup.cores(), progress=lambda done: listener.pictures_checked(done, total)
     )
     vetted = imagecheck.vetted(listing, data, bad)
-    processes = derive.world_size(classifier.spec.train)
+    processes = derive.world_size(classifier.spec)
     derive.check_pictures(classifier, len(vetted.train), imagecheck.median_short_side(vetted), processes)
     notices = [*vetted.notices] if detach else []  # whoever follows the run hears them from it
-    if classifier.metadata.namespace is not None:
-        notices.append(f"metadata.namespace {classifier.metadata.namespace} has no effect on this machine")
+    notices += combinations.no_effect_locally(classifier)
     for notice in notices:
         listener.notice(notice)
     while True:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from trainserve.spec.classifier import Arch
 
@@ -12,6 +13,8 @@ class TrainValues(TypedDict, total=False):
     """What `platform train` takes as flags; docs/reference/spec.md says what each means. None is not given."""
 
     data: str | Path | None
+    data_digest: str | None
+    data_cache: str | None
     val_split: float | None
     skip_bad: bool | None
     allow_empty_classes: bool | None
@@ -24,8 +27,9 @@ class TrainValues(TypedDict, total=False):
     stem: Literal["auto", "imagenet", "small"] | None
     image_size: int | None
     weights: str | Path | None
-    nodes: int | None
+    nodes: int | str | None
     nproc_per_node: int | None
+    output: str | None
     epochs: int | None
     batch_size: int | None
     lr: float | None
@@ -44,6 +48,27 @@ class TrainValues(TypedDict, total=False):
     backoff_limit: int | None
     deadline_seconds: int | None
     stall_seconds: int | None
+    image: str | None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None
+    gpus: int | None
+    gpu_resource: str | None
+    cpu: str | int | float | None
+    memory: str | int | float | None
+    shared_memory: str | int | float | None
+    resource_claim: Sequence[str] | None
+    node_selector: Mapping[str, str] | None
+    toleration: Sequence[Mapping[str, Any]] | None
+    affinity: Mapping[str, Any] | None
+    priority_class: str | None
+    runtime_class: str | None
+    service_account: str | None
+    pull_secret: Sequence[str] | None
+    env: Mapping[str, str] | None
+    env_from: Sequence[str] | None
+    host_network: bool | None
+    overlay: Mapping[str, Any] | None
+    queue: str | None
+    gang: Literal["auto", "together", "apart"] | None
 
 
 class ServeValues(TypedDict, total=False):

@@ -313,12 +313,17 @@ def all_runs() -> list[RunDir]:
 
 def free_name(base: str) -> str:
     """A name that no run has, made of `base`: `flowers`, `flowers-2`, `flowers-3`, ..."""
-    word = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
-    word = word if word[:1].isalpha() else f"run-{word}".strip("-")
-    for candidate in _numbered(word[: MAX_NAME - 4].rstrip("-")):
+    for candidate in _numbered(word_for(base)):
         if not (home() / "runs" / candidate).exists():
             return candidate
     raise AssertionError("endless numbers have an end")
+
+
+def word_for(base: str) -> str:
+    """The name of a run that is most like `base`, with room for a number."""
+    word = re.sub(r"[^a-z0-9]+", "-", base.lower()).strip("-")
+    word = word if word[:1].isalpha() else f"run-{word}".strip("-")
+    return word[: MAX_NAME - 4].rstrip("-")
 
 
 def check_name(name: str) -> None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
+from trainserve.spec import location
+from trainserve.spec.base import Spec
+from trainserve.spec.pod import PodSpec
+
+MAX_NODES = 1024
+NODES_WORDS = f'an integer >= 1 and <= {MAX_NODES}, or MIN:MAX such as "2:4"'
 Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-
-
-class Spec(BaseModel):
-    """Frozen, closed, camelCase outside."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False)
 
 
 class AugmentSpec(Spec):
@@ -44,7 +43,20 @@ class DataSpec(Spec):
 
     path: str = Field(
         min_length=1,
-        description="Folder of pictures: `train/` and `val/` with one folder a class, or the class folders themselves.",
+        description="Pictures: `train/` and `val/` with one folder a class, or the class folders themselves. A folder "
+        "of this machine; for a cluster also pvc://CLAIM[/sub/path], hostpath:///abs/path, or a URL (s3://, gs://, "
+        "https://, ...) of such a folder or of one archive of it.",
+    )
+    digest: str | None = Field(
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="What the fetched data must be, as `platform data push` prints it. Default: it is not compared.",
+    )
+    cache: str | None = Field(
+        None,
+        min_length=1,
+        description="Where a pod keeps what it fetches from a URL: hostpath:///abs/path is there for the next pods of "
+        "the node too, pvc://CLAIM[/sub/path] for all. Default: a folder that goes with the pod.",
     )
     val_split: float = Field(
         0.2, gt=0, lt=1, description="Share of each class held out for validation where there is no `val/`; stratified."
@@ -65,6 +77,20 @@ class DataSpec(Spec):
         "auto is full up to 20,000 pictures and fast above.",
     )
     augment: AugmentSpec = Field(default_factory=AugmentSpec, description="Random changes of training pictures.")
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_a_location(cls, value: str) -> str:
+        location.parse(value)
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _cache_is_a_volume(cls, value: str | None) -> str | None:
+        found = None if value is None else location.parse(value)
+        if isinstance(found, location.Url) or (isinstance(found, location.Folder) and not found.path.startswith("/")):
+            raise ValueError(f"{value!r} is not allowed; allowed: hostpath:///abs/path or pvc://CLAIM[/sub/path]")
+        return value
 
 
 class ModelSpec(Spec):
@@ -93,22 +119,37 @@ class ModelSpec(Spec):
     )
 
 
+def node_range(nodes: Any) -> tuple[int, int]:
+    """Fewest and most nodes of `spec.train.nodes`; (0, 0) where that is neither a number nor a range."""
+    if isinstance(nodes, int) and not isinstance(nodes, bool):
+        return nodes, nodes
+    low, colon, high = nodes.partition(":") if isinstance(nodes, str) else ("", "", "")
+    if not (colon and low.isascii() and low.isdigit() and high.isascii() and high.isdigit() and len(low + high) < 10):
+        return 0, 0
+    return int(low), int(high)
+
+
 class TrainSpec(Spec):
     """How to train."""
 
-    nodes: int = Field(
+    nodes: int | str = Field(
         1,
-        ge=1,
-        le=1024,
-        json_schema_extra={"unit": "nodes"},
-        description="Number of nodes: one Master and nodes - 1 Workers.",
+        json_schema_extra={"unit": "nodes", "allowed": NODES_WORDS},
+        description="Number of nodes: one Master and nodes - 1 Workers. On a cluster also MIN:MAX: an elastic run, "
+        "which goes on with any number of Workers from MIN to MAX.",
     )
-    nproc_per_node: int = Field(
-        1,
+    nproc_per_node: int | None = Field(
+        None,
         ge=1,
         le=64,
         json_schema_extra={"unit": "processes"},
-        description="Training processes on each node (one a GPU).",
+        description="Training processes on each node (one a GPU). Default: spec.pod.gpus, or 1.",
+    )
+    output: str | None = Field(
+        None,
+        min_length=1,
+        description="Where a run on a cluster writes, into a folder of its name: pvc://CLAIM[/sub/path], or the URL "
+        "of a bucket's folder. Required there, by a flag or by the context; on a laptop it has no effect.",
     )
     epochs: int = Field(
         10, ge=1, le=100_000, json_schema_extra={"unit": "epochs"}, description="Passes over the training pictures."
@@ -166,6 +207,22 @@ class TrainSpec(Spec):
         "gang is restarted. Default: 20 times the median step, at least 60. A large number, 1000000, turns it off.",
     )
 
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _nodes_are_a_number_or_a_range(cls, value: Any) -> Any:
+        low, high = node_range(value)
+        if not 1 <= low <= high <= MAX_NODES:
+            shown = {True: "true", False: "false"}.get(value, repr(value)) if isinstance(value, bool) else repr(value)
+            raise ValueError(f"{shown} is not allowed; allowed: {NODES_WORDS}")
+        return value
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_store(cls, value: str | None) -> str | None:
+        if value is not None and not isinstance(location.parse(value), location.Claim | location.Url):
+            raise ValueError(f"{value!r} is not allowed; allowed: pvc://CLAIM[/sub/path], or a bucket's URL")
+        return value
+
     @field_validator("stall_seconds", mode="before")
     @classmethod
     def _stall_is_positive(cls, value: Any) -> Any:
@@ -214,6 +271,7 @@ class ClassifierSpec(Spec):
     model: ModelSpec = Field(default_factory=ModelSpec, description="Network.")
     train: TrainSpec = Field(default_factory=TrainSpec, description="Training.")
     serve: ServeSpec = Field(default_factory=ServeSpec, description="Serving.")
+    pod: PodSpec = Field(default_factory=lambda: PodSpec.model_validate({}), description="Pods on a cluster.")
 
 
 class Metadata(Spec):

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import math
+
 from trainserve.errors import SpecError
-from trainserve.spec.classifier import Classifier, ModelSpec, TrainSpec
+from trainserve.spec.classifier import Classifier, ClassifierSpec, ModelSpec, node_range
 
 SMALL_PICTURE_PX = 64
 IMAGENET_PX = 224
+LARGEST_BATCH = 1_000_000  # that is proposed to anybody
 
 
-def world_size(train: TrainSpec) -> int:
-    """Number of training processes over all nodes."""
-    return train.nodes * train.nproc_per_node
+def nodes(spec: ClassifierSpec) -> tuple[int, int]:
+    """Fewest and most nodes: the same number unless the run is elastic."""
+    return node_range(spec.train.nodes)
 
 
-def per_process_batch(train: TrainSpec) -> int:
-    """Pictures a step of one process.
+def is_elastic(spec: ClassifierSpec) -> bool:
+    """Whether the number of nodes may change while the run goes on, also where it is a range of one number."""
+    return isinstance(spec.train.nodes, str)
 
-    Raises SpecError when the global batch does not divide evenly.
+
+def processes_per_node(spec: ClassifierSpec) -> int:
+    """Training processes on each node: as given, else one a GPU, else one."""
+    return spec.train.nproc_per_node or spec.pod.gpus or 1
+
+
+def world_size(spec: ClassifierSpec) -> int:
+    """Number of training processes over all nodes; of an elastic run the most."""
+    return nodes(spec)[1] * processes_per_node(spec)
+
+
+def per_process_batch(spec: ClassifierSpec) -> int:
+    """Pictures a step of one process; of an elastic run the fewest.
+
+    Raises SpecError when the global batch does not divide evenly, for any number of nodes that the run may have.
     """
-    processes = world_size(train)
-    if train.batch_size % processes:
-        below = train.batch_size // processes * processes
-        fitting = " or ".join(str(size) for size in (below, below + processes) if size)
-        raise SpecError(
-            f"spec.train.batchSize: global batch {train.batch_size} is not a multiple of "
-            f"{train.nodes} nodes x {train.nproc_per_node} processes = {processes}",
-            hint=f"use --batch-size {fitting}",
-        )
-    return train.batch_size // processes
+    each, (low, high), batch_size = processes_per_node(spec), nodes(spec), spec.train.batch_size
+    for count in range(low, high + 1):
+        if batch_size % (count * each):
+            common = math.lcm(*(number * each for number in range(low, high + 1)))
+            below = batch_size // common * common
+            fitting = " or ".join(str(size) for size in (below, below + common) if size)
+            hint = f"use --batch-size {fitting}" if common <= LARGEST_BATCH else "choose a narrower range of nodes"
+            elastic = f" (elastic: {spec.train.nodes})" if is_elastic(spec) else ""
+            raise SpecError(
+                f"spec.train.batchSize: global batch {batch_size} is not a multiple of "
+                f"{count} nodes x {each} processes = {count * each}{elastic}",
+                hint=hint,
+            )
+    return batch_size // (high * each)
 
 
 def image_size(model: ModelSpec, median_short_side_px: int) -> int:
@@ -76,7 +98,7 @@ def check_pictures(classifier: Classifier, pictures: int, median_short_side_px: 
 
 def check(classifier: Classifier) -> None:
     """Everything that can be wrong between fields, before anything starts. Raises SpecError."""
-    per_process_batch(classifier.spec.train)
+    per_process_batch(classifier.spec)
     train = classifier.spec.train
     if train.amp == "fp16" and train.device == "cpu":
         raise SpecError("spec.train.amp: fp16 needs a GPU, but spec.train.device is cpu", hint="use --amp bf16")

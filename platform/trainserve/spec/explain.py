@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -123,7 +123,7 @@ def _fields(model: type[BaseModel], prefix: str, api: Api) -> Iterator[Explanati
 
 def _flags() -> dict[str, str]:
     """Dotted path -> verb and flag."""
-    verbs = {"train": ("data", "model", "train"), "package": ("serve",)}
+    verbs = {"train": ("data", "model", "train", "pod"), "package": ("serve",)}
     return {
         dotted: f"{verb} {flag}"
         for verb, sections in verbs.items()
@@ -148,9 +148,10 @@ def _nested(annotation: Any) -> tuple[type[BaseModel] | None, tuple[str, ...]]:
 
 
 def _type(info: FieldInfo, nested: type[BaseModel] | None) -> str:
-    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
-    optional = type(None) in get_args(info.annotation)
-    kind = kinds[0] if optional and kinds else info.annotation
+    union = get_origin(info.annotation) in (Union, types.UnionType)
+    kinds = [_bare(kind) for kind in get_args(info.annotation) if kind is not type(None)] if union else []
+    kinds = [each for kind in kinds or [_bare(info.annotation)] for each in _members(kind)]
+    kind = kinds[0]
     if get_origin(kind) is Literal:
         return "word"
     if get_origin(kind) in (list, tuple):
@@ -158,7 +159,15 @@ def _type(info: FieldInfo, nested: type[BaseModel] | None) -> str:
     if nested:
         return "fields"
     names: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true or false"}
-    return names.get(kind, "mapping")
+    return " or ".join(names.get(kind, "mapping") for kind in kinds)
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def _summary(model: type[BaseModel]) -> str:

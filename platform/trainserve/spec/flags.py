@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -11,10 +12,33 @@ from pydantic.fields import FieldInfo
 from trainserve.errors import UserError, nearest
 from trainserve.spec.classifier import DataSpec, ModelSpec, ServeSpec, TrainSpec
 from trainserve.spec.load import fields
-from trainserve.spec.source import FieldPath, scalar
+from trainserve.spec.pod import PodSpec
+from trainserve.spec.source import FieldPath, read_file, scalar
 
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataSpec, "model": ModelSpec, "train": TrainSpec, "serve": ServeSpec}
-RENAMED = {"spec.data.path": "--data"}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataSpec,
+    "model": ModelSpec,
+    "train": TrainSpec,
+    "serve": ServeSpec,
+    "pod": PodSpec,
+}
+RENAMED = {
+    "spec.data.path": "--data",
+    "spec.data.digest": "--data-digest",
+    "spec.data.cache": "--data-cache",
+    "spec.pod.resourceClaimTemplates": "--resource-claim",
+    "spec.pod.tolerations": "--toleration",
+    "spec.pod.pullSecrets": "--pull-secret",
+}
+PAIRS = ("spec.pod.nodeSelector", "spec.pod.env")  # mappings: NAME=VALUE, and the flag repeats
+LISTS = (
+    "spec.pod.resourceClaimTemplates",
+    "spec.pod.tolerations",
+    "spec.pod.pullSecrets",
+    "spec.pod.envFrom",
+)  # the flag repeats
+FILES = ("spec.pod.affinity", "spec.pod.overlay")  # mappings that a YAML file holds
+REPEATED = (*PAIRS, *LISTS)
 
 
 def flag_fields(sections: Sequence[str]) -> dict[str, tuple[str, FieldInfo]]:
@@ -42,19 +66,47 @@ def from_keywords(values: Mapping[str, Any], *sections: str) -> dict[str, tuple[
                 hint=f"known are {', '.join(known)}",
             )
         if value is not None:
-            plain = list(value) if isinstance(value, tuple) else str(value) if word in ("data", "weights") else value
+            plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
             result[known[word]] = (word, plain)
     return result
 
 
-def typed(dotted: str, value: Any, info: FieldInfo) -> Any:
-    """A flag's text as the value that it means; what is no text already is one."""
-    if not isinstance(value, str) or info.annotation in (str, str | None):
+def typed(flag: str, dotted: str, value: Any, info: FieldInfo) -> Any:
+    """A flag's text as the value that it means; what is no text already is one. Raises UserError, SpecError."""
+    if dotted in PAIRS:
+        return dict(_pair(flag, text) for text in value)
+    if dotted == "spec.pod.tolerations":
+        return [_toleration(text) for text in value]
+    if dotted in LISTS:
+        return list(value)
+    if dotted in FILES:
+        return read_file(Path(value)).values
+    if not isinstance(value, str) or _is_text(info):
         return value
     parsed = scalar(value)
     if dotted.endswith("cropScale") and isinstance(parsed, str) and "," in parsed:
         return [scalar(part.strip()) for part in parsed.split(",")]
     return parsed
+
+
+def _is_text(info: FieldInfo) -> bool:
+    kinds = {kind for kind in get_args(info.annotation) if kind is not type(None)} or {info.annotation}
+    return all(kind is str or (get_origin(kind) is Annotated and get_args(kind)[0] is str) for kind in kinds)
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"{flag} {text}: expected NAME=VALUE")
+    return name, value
+
+
+def _toleration(text: str) -> dict[str, str]:
+    """KEY[=VALUE][:EFFECT], as a taint is written for kubectl."""
+    taint, _, effect = text.partition(":")
+    key, equals, value = taint.partition("=")
+    found = {"key": key, "operator": "Equal" if equals else "Exists"}
+    return {**found, **({"value": value} if equals else {}), **({"effect": effect} if effect else {})}
 
 
 def _kebab(path: FieldPath) -> str:

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from trainserve import errors
 from trainserve.errors import SpecError
 from trainserve.machine.home import expanded
-from trainserve.spec import derive
+from trainserve.spec import derive, location
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.source import FieldPath, Source, read_file, scalar
 
@@ -32,6 +32,7 @@ def load(
     sets: Sequence[str] = (),
     flags: Mapping[str, tuple[str, Any]] | None = None,
     name_for: Callable[[str], str] | None = None,
+    defaults: Mapping[str, tuple[str, Any]] | None = None,
 ) -> Classifier:
     """The Classifier that these mean together.
 
@@ -39,6 +40,7 @@ def load(
         file: a YAML file of a Classifier, whose relative paths are relative to its folder; or values read already.
         sets: `a.b=value` each; `spec.` may be left out; `null` goes back to the default.
         flags: dotted field path -> (the flag as typed, value).
+        defaults: as `flags`, for fields that nothing else says; `--set FIELD=null` takes them out, too.
         name_for: makes `metadata.name` from the data folder's name where nobody gave one.
 
     Raises:
@@ -61,6 +63,11 @@ def load(
         path = tuple(dotted.split("."))
         _put(values, path, value, flag)
         origin[path] = flag
+    for dotted, (where, value) in (defaults or {}).items():
+        path = tuple(dotted.split("."))
+        if path not in origin and _at(values, *dotted.split(".")) is None:
+            _put(values, path, value, where)
+            origin[path] = where
     _anchor_paths(values, Path())
     if (
         name_for is not None
@@ -68,7 +75,7 @@ def load(
         and isinstance(_at(values, "spec", "data", "path"), str)
     ):
         path = ("metadata", "name")
-        _put(values, path, name_for(PurePath(_at(values, "spec", "data", "path")).name), "--name")
+        _put(values, path, name_for(_name_of(_at(values, "spec", "data", "path"))), "--name")
         origin[path] = "--name"
     return validate(values, source, origin)
 
@@ -124,6 +131,8 @@ def fields(model: type[BaseModel] = Classifier, prefix: FieldPath = ()) -> Itera
 
 def allowed(info: FieldInfo) -> str:
     """What a field accepts, in words: `an integer from 1 to 1024`, `one of none, bf16, fp16`."""
+    if isinstance(info.json_schema_extra, dict) and "allowed" in info.json_schema_extra:
+        return str(info.json_schema_extra["allowed"])
     optional = type(None) in get_args(info.annotation)
     kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] if optional else []
     kind = kinds[0] if kinds else info.annotation
@@ -247,6 +256,13 @@ def _at(values: Any, *path: str) -> Any:
     for part in path:
         values = values.get(part) if isinstance(values, dict) else None
     return values
+
+
+def _name_of(path: str) -> str:
+    try:
+        return location.name_of(location.parse(path))
+    except ValueError:  # told by the field's own rule
+        return PurePath(path).name
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:

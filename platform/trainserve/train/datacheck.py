@@ -176,7 +176,7 @@ def _range(numbers: Sequence[int]) -> Range | None:
 def _batch(classifier: Classifier, kept: Listing) -> tuple[int | None, list[SpecError]]:
     """What training says of the batch: (one to use instead of the default, refusals of one that somebody gave)."""
     train = classifier.spec.train
-    processes = derive.world_size(train)
+    processes = derive.world_size(classifier.spec)
     try:
         side = imagecheck.median_short_side(kept)
         derive.check_pictures(classifier, len(kept.train), side, processes)

@@ -1,0 +1,45 @@
+"""`platform train` on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainserve.cli.output import emit, say
+from trainserve.cli.progress import Display
+from trainserve.client.cluster import submit
+from trainserve.client.cluster.submit import ClusterPlan
+from trainserve.client.context import Context
+
+
+def plan(
+    file: Path | None,
+    sets: Sequence[str],
+    flags: Mapping[str, tuple[str, Any]],
+    context: Context,
+    *,
+    kube_context: str | None,
+    namespace: str | None,
+) -> ClusterPlan:
+    """What is to be sent. Raises SpecError that lists every mistake."""
+    return submit.plan(file, sets, flags, context=context, kube_context=kube_context, namespace=namespace)
+
+
+def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) -> int:  # noqa: ARG001
+    """Print what would be sent, or send it and say how to follow it."""
+    from trainserve.cli.train import print_objects
+
+    if dry_run == "client":
+        print_objects(fmt, planned.manifests())
+        return 0
+    if dry_run == "server":
+        print_objects(fmt, submit.dry_run(planned))
+        say("the API server takes it; nothing was created")
+        return 0
+    with Display() as display:
+        submitted = submit.submit(planned, display)
+    say(f"{submitted.reference} is on the cluster:")
+    say(f"  platform logs -f {submitted.reference}\n  platform status {submitted.reference}")
+    emit(fmt, submitted.job, table=lambda: submitted.reference, names=[submitted.reference])
+    return 0

@@ -1,0 +1,146 @@
+"""From a spec to a PyTorchJob on a cluster: what `platform train --backend kubernetes` does before it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainserve.client.cluster.connect import Place, Session, ask, default_namespace
+from trainserve.client.context import Context
+from trainserve.client.train import document
+from trainserve.errors import EnvironmentProblem, SpecError, UserError
+from trainserve.kube import combinations, names
+from trainserve.kube.cluster import AlreadyExists, Manifest, NotFound
+from trainserve.kube.job import cluster_job
+from trainserve.local.rundir import word_for
+from trainserve.spec.classifier import Classifier
+from trainserve.spec.load import load
+from trainserve.spec.pytorchjob import validate
+from trainserve.spec.source import Source
+
+if TYPE_CHECKING:
+    from trainserve.client.listener import Listener
+
+MOST_NAMES = 100  # of runs of one data set that are numbered
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """What is to be trained on a cluster, whole and checked as far as no server was asked."""
+
+    classifier: Classifier
+    place: Place
+    name_is_free_to_change: bool  # it was made here, not given by anybody
+
+    def manifests(self) -> list[Manifest]:
+        """The very objects that are sent."""
+        return [cluster_job(self.classifier, namespace=self.place.namespace)]
+
+    def renamed(self, name: str) -> ClusterPlan:
+        metadata = self.classifier.metadata.model_copy(update={"name": name})
+        return replace(self, classifier=self.classifier.model_copy(update={"metadata": metadata}))
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that is on the cluster."""
+
+    place: Place
+    job: Manifest
+
+    @property
+    def name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def reference(self) -> str:
+        """What the verbs call it: `k8s://namespace/name`."""
+        return f"k8s://{self.place.namespace}/{self.name}"
+
+
+def plan(
+    spec: Classifier | Path | None,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, tuple[str, Any]] | None = None,
+    *,
+    context: Context,
+    kube_context: str | None = None,
+    namespace: str | None = None,
+) -> ClusterPlan:
+    """What these mean together: flags go before `spec`, that before the context's defaults.
+
+    Raises SpecError that lists every mistake, also those that only matter on a cluster.
+    """
+    generated: list[str] = []
+
+    def name_for(base: str) -> str:
+        generated.append(word_for(base))
+        return generated[-1]
+
+    source = Source("spec", document(spec)) if isinstance(spec, Classifier) else spec
+    defaults = {
+        field: (f"context {context.name}", value)
+        for field, value in (("spec.train.output", context.output), ("spec.pod.image", context.image))
+        if value is not None
+    }
+    classifier = load(source, sets, flags, name_for=name_for, defaults=defaults)
+    combinations.check(classifier)
+    wanted = kube_context or context.kube_context
+    chosen = namespace or classifier.metadata.namespace or context.namespace or default_namespace(wanted)
+    found = ClusterPlan(classifier, Place(wanted, chosen), bool(generated))
+    validate(found.manifests()[0])
+    return found
+
+
+def dry_run(plan: ClusterPlan) -> list[Manifest]:
+    """What the API server would store, with its defaults; nothing is stored. Raises as `submit`."""
+    return [_create(plan, dry_run=True).job]
+
+
+def submit(plan: ClusterPlan, listener: Listener) -> Submitted:
+    """Create the job. Raises UserError for what the API server refuses, EnvironmentProblem where it cannot be asked."""
+    return _create(plan, listener=listener)
+
+
+def _create(plan: ClusterPlan, *, dry_run: bool = False, listener: Listener | None = None) -> Submitted:
+    async def create(session: Session) -> Submitted:
+        for named in _numbered(plan) if plan.name_is_free_to_change else [plan]:
+            try:
+                for manifest in named.manifests():
+                    job = await session.cluster.create(
+                        names.PYTORCHJOB, plan.place.namespace, manifest, dry_run=dry_run
+                    )
+            except AlreadyExists:
+                continue
+            except NotFound as error:
+                raise _absent(plan.place, error) from error
+            return Submitted(plan.place, job)
+        name = plan.classifier.metadata.name
+        raise UserError(
+            f"a PyTorchJob named {name!r} exists already in namespace {plan.place.namespace}",
+            hint=f"choose another with --name, such as {name}-2; or look at it: "
+            f"platform status k8s://{plan.place.namespace}/{name}",
+        )
+
+    return ask(plan.place, create, listener)
+
+
+def _numbered(plan: ClusterPlan) -> Iterator[ClusterPlan]:
+    name = plan.classifier.metadata.name
+    yield plan
+    for number in range(2, MOST_NAMES):
+        yield plan.renamed(f"{name}-{number}")
+
+
+def _absent(place: Place, error: NotFound) -> EnvironmentProblem | SpecError:
+    if "namespaces" in error.message:
+        return EnvironmentProblem(
+            f"there is no namespace {place.namespace!r} on this cluster",
+            hint=f"kubectl create namespace {place.namespace}, or name another with --namespace",
+        )
+    return EnvironmentProblem(
+        f"this cluster knows no {names.PYTORCHJOB.kind}: the controller is not installed",
+        hint="helm install trainserve helm/platform-operator, or kubectl apply -k manifests/overlays/default",
+    )

@@ -1,0 +1,162 @@
+"""Contexts: by name, where runs go and what every run there needs, so that it is typed once.
+
+`$TRAINSERVE_HOME/contexts.json`: {"current": "lab", "contexts": {"lab": {"backend": "kubernetes", ...}}}. The context
+`local`, this machine, is always there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from trainserve.errors import UserError, nearest
+from trainserve.machine.files import write_json
+from trainserve.machine.home import home
+from trainserve.spec import location
+from trainserve.spec.location import Claim, Url
+
+Backend = Literal["local", "kubernetes"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+LOCAL = "local"
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.@]{0,61}[A-Za-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where runs go. None is not said: the kubeconfig's, the installed version's, or no default."""
+
+    name: str
+    backend: Backend = "local"
+    kube_context: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+    output: str | None = None  # a claim or a bucket's URL
+    data_store: str | None = None  # where a folder of this machine is pushed to
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """All of them, `local` first, and which one counts where none is named."""
+
+    current: str
+    each: dict[str, Context]
+
+    def named(self, name: str | None = None) -> Context:
+        """The one of this name, or the current one. Raises UserError with the nearest name."""
+        found = self.each.get(name or self.current)
+        if found is None:
+            near = nearest(name or self.current, self.each)
+            raise UserError(
+                f"no context is named {name or self.current!r}" + (f", did you mean {near!r}?" if near else ""),
+                hint="platform context list; platform context set NAME --backend kubernetes makes one",
+            )
+        return found
+
+
+def chosen(backend: Backend | None) -> Context:
+    """The current context; another backend than its own takes nothing of it but that. Raises UserError."""
+    current = read().named()
+    return current if backend in {None, current.backend} else Context(current.name, backend or LOCAL)
+
+
+def path() -> Path:
+    return home() / "contexts.json"
+
+
+def read() -> Contexts:
+    """What the file says; without one, this machine. Raises UserError for a file that is not what `save` writes."""
+    try:
+        found = json.loads(path().read_bytes())
+        each = {name: _context(name, values) for name, values in found["contexts"].items()}
+        current = found["current"]
+        if not isinstance(current, str):
+            raise TypeError("current is no text")
+    except FileNotFoundError:
+        current, each = LOCAL, {}
+    except (ValueError, TypeError, KeyError, AttributeError, UserError) as error:
+        raise UserError(f"{path()}: is no file of contexts: {error}", hint="mend it, or remove it") from error
+    return Contexts(current, {LOCAL: Context(LOCAL), **each})
+
+
+def save(context: Context) -> Contexts:
+    """Add a context, or replace the one of its name. Raises UserError that lists every wrong value."""
+    if context.name == LOCAL:
+        raise UserError(f"the context {LOCAL!r} is this machine, and stays so", hint="choose another name")
+    if problems := _problems(context):
+        raise UserError("\n".join(problems), hint="platform context set --help")
+    known = read()
+    return _write(replace(known, each={**known.each, context.name: context}))
+
+
+def use(name: str) -> Contexts:
+    """Make a context the one that counts where none is named. Raises UserError where there is none of the name."""
+    known = read()
+    known.named(name)
+    return _write(replace(known, current=name))
+
+
+def remove(name: str) -> Contexts:
+    """Forget a context; where it was the current one, that is `local` then. Raises UserError."""
+    known = read()
+    known.named(name)
+    if name == LOCAL:
+        raise UserError(f"the context {LOCAL!r} is this machine, and stays")
+    each = {other: context for other, context in known.each.items() if other != name}
+    return _write(Contexts(LOCAL if known.current == name else known.current, each))
+
+
+def document(context: Context) -> dict[str, Any]:
+    """As the file has it, without what is not said."""
+    words = {"kube_context": "kubeContext", "data_store": "dataStore"}
+    return {words.get(key, key): value for key, value in asdict(context).items() if value is not None}
+
+
+def _write(contexts: Contexts) -> Contexts:
+    each = {
+        name: {key: value for key, value in document(context).items() if key != "name"}
+        for name, context in contexts.each.items()
+        if name != LOCAL
+    }
+    path().parent.mkdir(parents=True, exist_ok=True)
+    write_json(path(), {"current": contexts.current, "contexts": each}, indent=2)
+    return contexts
+
+
+def _context(name: str, values: dict[str, Any]) -> Context:
+    words = {"kubeContext": "kube_context", "dataStore": "data_store"}
+    known = {field.name for field in fields(Context)} - {"name"}
+    given = {words.get(key, key): value for key, value in values.items()}
+    if unknown := sorted(set(given) - known):
+        raise UserError(f"context {name!r} has a field {unknown[0]!r}, which is not known")
+    if wrong := [key for key, value in given.items() if not isinstance(value, str)]:
+        raise UserError(f"context {name!r}: {wrong[0]} is no text")
+    context = Context(name, **given)
+    if problems := _problems(context):
+        raise UserError("; ".join(problems))
+    return context
+
+
+def _problems(context: Context) -> list[str]:
+    found = []
+    if not _NAME.fullmatch(context.name):
+        found.append(f"name: {context.name!r} is not allowed; allowed: letters, digits, -, _, . and @, at most 63")
+    if context.backend not in BACKENDS:
+        found.append(f"backend: {context.backend!r} is not allowed; allowed: one of {', '.join(BACKENDS)}")
+    if context.backend == LOCAL:
+        others = [key for key in document(context) if key not in {"name", "backend"}]
+        found += [f"{key}: has no effect with backend local; use backend kubernetes" for key in others]
+    if context.namespace is not None and not _NAMESPACE.fullmatch(context.namespace):
+        found.append(f"namespace: {context.namespace!r} is no name of a namespace: small letters, digits and -")
+    for key, value in (("output", context.output), ("dataStore", context.data_store)):
+        if value is None:
+            continue
+        try:
+            if not isinstance(location.parse(value), Claim | Url):
+                found.append(f"{key}: {value!r} is not allowed; allowed: pvc://CLAIM[/sub/path], or a bucket's URL")
+        except ValueError as error:
+            found.append(f"{key}: {error}")
+    return found

@@ -1,0 +1,156 @@
+"""Strategic merge patch of a pod template, by Kubernetes' rules: lists of things with names are merged by the names.
+
+https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/ and, which list has which
+key, `x-kubernetes-patch-merge-key` in an API server's /openapi/v2. Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from trainserve.kube.cluster import Manifest
+
+PATCH = "$patch"
+RETAIN = "$retainKeys"
+_DELETE_FROM = "$deleteFromPrimitiveList/"
+_ORDER = "$setElementOrder/"
+
+_CONTAINER = {"ports": "containerPort", "env": "name", "volumeMounts": "mountPath", "volumeDevices": "devicePath"}
+_CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
+# Of each list that is merged, the field by which its items are known.
+MERGE_KEYS: dict[tuple[str, ...], str] = {
+    ("metadata", "ownerReferences"): "uid",
+    ("spec", "volumes"): "name",
+    ("spec", "imagePullSecrets"): "name",
+    ("spec", "hostAliases"): "ip",
+    ("spec", "topologySpreadConstraints"): "topologyKey",
+    ("spec", "schedulingGates"): "name",
+    ("spec", "resourceClaims"): "name",
+    **{("spec", containers): "name" for containers in _CONTAINERS},
+    **{("spec", containers, name): key for containers in _CONTAINERS for name, key in _CONTAINER.items()},
+}
+# Lists of plain values to which a patch adds.
+MERGED_VALUES = {("metadata", "finalizers")}
+
+
+class PatchError(ValueError):
+    """A patch that cannot be merged. `path` is where in it, such as `spec.containers[0].name`."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+
+
+def merged(template: Manifest, patch: Manifest) -> Manifest:
+    """A copy of `template` with `patch` merged into it. Raises PatchError."""
+    found = _map(copy.deepcopy(template), patch, (), "")
+    return {} if found is None else found
+
+
+def _map(original: Manifest, patch: Manifest, kind: tuple[str, ...], where: str) -> Manifest | None:
+    """None: it is taken out."""
+    directive = patch.get(PATCH)
+    if directive == "delete":
+        return None
+    if directive == "replace":
+        return {key: _plain(value) for key, value in patch.items() if key != PATCH}
+    if directive not in {None, "merge"}:
+        raise PatchError(_at(where, PATCH), f"{directive!r} is not allowed; allowed: merge, replace, delete")
+    result = dict(original)
+    if RETAIN in patch:
+        kept = patch[RETAIN]
+        if not isinstance(kept, list):
+            raise PatchError(_at(where, RETAIN), "must be a list of the fields that stay")
+        result = {key: value for key, value in result.items() if key in kept}
+    for key, value in patch.items():
+        if key.startswith("$"):
+            _directive(result, key, value, where)
+            continue
+        at, here = _at(where, key), (*kind, key)
+        before = result.get(key)
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(before, dict):
+            inner = _map(before, value, here, at)
+            if inner is None:
+                result.pop(key)
+            else:
+                result[key] = inner
+        elif isinstance(value, list) and here in MERGE_KEYS:
+            result[key] = _items(before if isinstance(before, list) else [], value, here, at)
+        elif isinstance(value, list) and here in MERGED_VALUES:
+            result[key] = list(dict.fromkeys([*(before or []), *value]))
+        else:
+            result[key] = _plain(value)
+    return result
+
+
+def _directive(result: Manifest, key: str, value: Any, where: str) -> None:
+    if key in {PATCH, RETAIN}:
+        return
+    if key.startswith(_DELETE_FROM) and isinstance(value, list):
+        name = key.removeprefix(_DELETE_FROM)
+        result[name] = [each for each in result.get(name) or [] if each not in value]
+        return
+    if key.startswith(_ORDER):
+        raise PatchError(_at(where, key), "is what kubectl writes for itself; leave it out")
+    raise PatchError(_at(where, key), "is no directive of a strategic merge patch")
+
+
+def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: str) -> list[Any]:
+    """Of a list whose items are known by a field: theirs are changed, new ones follow."""
+    key = MERGE_KEYS[kind]
+    wanted: list[Manifest] = []
+    replace = False
+    items = list(original)
+    for index, item in enumerate(patch):
+        at = f"{where}[{index}]"
+        if not isinstance(item, dict):
+            raise PatchError(at, "must be an object")
+        directive = item.get(PATCH)
+        if directive == "replace":
+            replace = True
+            if any(name != PATCH for name in item):
+                wanted.append({name: value for name, value in item.items() if name != PATCH})
+        elif key not in item:
+            raise PatchError(_at(at, key), f"is required: it says which of {kind[-1]} is meant")
+        elif directive == "delete":
+            items = [each for each in items if each.get(key) != item[key]]
+        elif directive is None:
+            wanted.append(item)
+        else:
+            raise PatchError(_at(at, PATCH), f"{directive!r} is not allowed; allowed: delete, replace")
+    if replace:
+        return [_plain(item) for item in wanted]
+    changed: dict[Any, Any] = {each[key]: each for each in items}
+    for index, item in enumerate(wanted):
+        found = _map(changed.get(item[key], {}), item, kind, f"{where}[{index}]")
+        changed[item[key]] = found if found is not None else {}
+    return _ordered([each[key] for each in items], list(dict.fromkeys(item[key] for item in wanted)), changed)
+
+
+def _ordered(before: list[Any], patched: list[Any], items: dict[Any, Any]) -> list[Any]:
+    """Patched items in the patch's order, the others in their own; a patched one follows all that stood before it."""
+    place = {name: index for index, name in enumerate(before)}
+    untouched = [name for name in before if name not in set(patched)]
+    order: list[Any] = []
+    for name in patched:
+        while untouched and not (name in place and place[name] < place[untouched[0]]):
+            order.append(untouched.pop(0))
+        order.append(name)
+    return [items[name] for name in (*order, *untouched)]
+
+
+def _plain(value: Any) -> Any:
+    """A value that nothing is merged with: without directives, nulls and what was to be taken out."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None and not key.startswith("$")}
+    if isinstance(value, list):
+        return [_plain(item) for item in value if not (isinstance(item, dict) and item.get(PATCH) == "delete")]
+    return value
+
+
+def _at(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

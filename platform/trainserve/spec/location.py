@@ -1,0 +1,117 @@
+"""Where data is and where a run's output goes: a folder, a claim, a path of the nodes, or a URL. Pure.
+
+folder                    ./flowers, /data/flowers         of the machine that the command runs on
+pvc://CLAIM[/sub/path]    pvc://pictures/flowers           a PersistentVolumeClaim of the job's namespace
+hostpath:///abs/path      hostpath:///mnt/flowers          the same path of every node
+URL                       s3://bucket/flowers.tar.gz       whatever fsspec opens
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from trainserve.errors import nearest
+
+CLAIM_SCHEME = "pvc://"
+HOST_SCHEME = "hostpath://"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")  # of an object: a DNS-1123 subdomain
+_LONGEST_NAME = 253
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A path of this machine."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A PersistentVolumeClaim, and a folder in it; `sub` is relative, "" is all of it."""
+
+    name: str
+    sub: str
+
+
+@dataclass(frozen=True)
+class HostPath:
+    """An absolute path that every node has."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Url:
+    """What fsspec opens."""
+
+    url: str
+
+
+Location: TypeAlias = Folder | Claim | HostPath | Url
+
+
+def parse(text: str) -> Location:
+    """What `text` means. Raises ValueError in words."""
+    found = _SCHEME.match(text)
+    if found is None:
+        return Folder(text)
+    scheme = found[1]
+    if text.startswith(CLAIM_SCHEME):
+        return _claim(text)
+    if text.startswith(HOST_SCHEME):
+        return _host_path(text)
+    near = nearest(scheme.lower(), (CLAIM_SCHEME[:-3], HOST_SCHEME[:-3]))
+    if near:
+        raise ValueError(f"{text!r} begins with {scheme}://, did you mean {near}://?")
+    parts = urlsplit(text)
+    if parts.password is not None or (parts.username and parts.scheme in {"http", "https", "s3", "gs"}):
+        hidden = text.replace(f"{parts.netloc.rpartition('@')[0]}@", "***@")
+        raise ValueError(
+            f"{hidden!r} holds credentials, which everybody could read who sees the job: "
+            "put them into a Secret and name it by spec.pod.envFrom (--env-from)"
+        )
+    if not parts.netloc:
+        raise ValueError(f"{text!r} names no bucket or host; allowed: {scheme}://NAME/path")
+    return Url(text)
+
+
+def name_of(location: Location) -> str:
+    """The last word of a location, without the ending of an archive: what a run of it may be called."""
+    match location:
+        case Claim(name, sub):
+            text = sub or name
+        case HostPath(path) | Folder(path):
+            text = path
+        case Url(url):
+            parts = urlsplit(url)
+            text = parts.path.rstrip("/") or parts.netloc
+    word = text.rstrip("/").rpartition("/")[2]
+    return re.sub(r"\.(zip|tar|tgz|tar\.[a-z0-9]+)$", "", word) or word
+
+
+def _claim(text: str) -> Claim:
+    name, _, sub = text.removeprefix(CLAIM_SCHEME).partition("/")
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise ValueError(f"{text!r}: {name!r} is no name of a claim; allowed: pvc://CLAIM or pvc://CLAIM/sub/path")
+    return Claim(name, _inside(sub, text))
+
+
+def _host_path(text: str) -> HostPath:
+    path = text.removeprefix(HOST_SCHEME)
+    if not path.startswith("/"):
+        raise ValueError(f"{text!r} is not absolute; allowed: hostpath:///abs/path, with three slashes")
+    inside = _inside(path[1:], text)
+    if not inside:
+        raise ValueError(f"{text!r} is the whole disk of a node; name a folder in it")
+    return HostPath(f"/{inside}")
+
+
+def _inside(path: str, text: str) -> str:
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise ValueError(f"{text!r}: '..' is not allowed in it")
+    return "/".join(parts)

@@ -20,7 +20,7 @@ from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import moments, names
 from trainserve.kube.cluster import Conflict, Forbidden, Manifest, NotFound
 from trainserve.kube.names import LEASE, NODE, Kind
-from trainserve.local import nodedevices, nodeobject, nodeprocess, podspec
+from trainserve.local import nodedevices, nodeobject, nodeprocess, nodeshape, podspec
 from trainserve.local.nodedevices import Devices
 from trainserve.local.nodefolders import KEPT_S, folder_name, outdated, tidy
 from trainserve.local.nodeheart import NodeHeart
@@ -308,7 +308,7 @@ def test_gpus_are_those_that_the_node_itself_may_use() -> None:
 
 
 def test_a_node_offers_this_machine_unless_told_otherwise() -> None:
-    found = nodeprocess.shape("n", cpu=None, memory=None, resources={"nvidia.com/gpu": "2"}, labels={})
+    found = nodeshape.shape("n", cpu=None, memory=None, resources={"nvidia.com/gpu": "2"}, labels={})
     assert int(found.resources["cpu"]) >= 1
     assert int(found.resources["memory"].removesuffix("Ki")) > 1 << 20
     assert found.resources["nvidia.com/gpu"] == "2"
@@ -317,9 +317,22 @@ def test_a_node_offers_this_machine_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "A_b"}, "--name: 'A_b'"),
+        ({"name": "A_b"}, "--name 'A_b'"),
+        ({"name": ""}, "--name ''"),
+        ({"name": "a..b"}, r"--name 'a\.\.b'"),
+        ({"name": "a" * 254}, "no more than 253"),
+        ({"cpu": ""}, "--cpu: ''"),
+        ({"memory": ""}, "--memory: ''"),
+        ({"cpu": "1e400"}, "--cpu: '1e400'"),
+        ({"resources": {"cpu": "4"}}, "--resource cpu=4: has a flag of its own"),
+        ({"resources": {"example.com/x": "0.5"}}, "--resource example.com/x: '0.5' is not a whole number"),
+        ({"resources": {"pods": "0.5"}}, "--resource pods: '0.5' is not a whole number"),
+        ({"resources": {"nvidia.com/gpu": "1G"}}, "--resource nvidia.com/gpu: '1G' is more than the 1024"),
+        ({"labels": {"a b": "c"}}, "--label a b=c: name part must be"),
+        ({"labels": {"a": "b c"}}, "--label a=b c: must be empty or"),
+        ({"labels": {"A_/a": "b"}}, "--label A_/a=b: prefix must be"),
         ({"cpu": "many"}, "--cpu: 'many'"),
-        ({"memory": "-1Gi"}, "--memory: '-1Gi'"),
+        ({"memory": "-1Gi"}, "--memory: '-1Gi' is less than nothing"),
         ({"resources": {"nvidia.com/gpu": "x"}}, "--resource nvidia.com/gpu: 'x'"),
         ({"resources": {"a b": "1"}}, "--resource: 'a b'"),
     ],
@@ -327,14 +340,41 @@ def test_a_node_offers_this_machine_unless_told_otherwise() -> None:
 def test_wrong_values_are_told_with_their_flag(given: dict[str, Any], said: str) -> None:
     values: dict[str, Any] = {"name": "n", "cpu": None, "memory": None, "resources": {}, "labels": {}, **given}
     with pytest.raises(UserError, match=said):
-        nodeprocess.shape(values.pop("name"), **values)
+        nodeshape.shape(values.pop("name"), **values)
 
 
 def test_taints_as_kubectl_takes_them() -> None:
-    assert nodeprocess.taint("a/b=c:NoSchedule") == {"key": "a/b", "value": "c", "effect": "NoSchedule"}
-    assert nodeprocess.taint("a:NoExecute") == {"key": "a", "effect": "NoExecute"}
+    assert nodeshape.taint("a/b=c:NoSchedule") == {"key": "a/b", "value": "c", "effect": "NoSchedule"}
+    assert nodeshape.taint("a:NoExecute") == {"key": "a", "effect": "NoExecute"}
     with pytest.raises(UserError, match="'a=b' is not"):
-        nodeprocess.taint("a=b")
+        nodeshape.taint("a=b")
+    with pytest.raises(UserError, match=r"--taint a=b{70}:NoExecute: must be no more than 63"):
+        nodeshape.taint(f"a={'b' * 70}:NoExecute")
+    with pytest.raises(UserError, match="--taint a/b/c:NoExecute: "):
+        nodeshape.taint("a/b/c:NoExecute")
+
+
+def test_a_name_that_is_given_two_values_is_not_chosen_from() -> None:
+    assert nodeshape.pairs("--label", ["a=1", "b=", "a=1"]) == {"a": "1", "b": ""}
+    with pytest.raises(UserError, match="--label: a is given as '1' and as '2'"):
+        nodeshape.pairs("--label", ["a=1", "a=2"])
+
+
+def test_a_node_that_comes_back_has_the_taints_it_is_told_to_have() -> None:
+    async def main() -> None:
+        its = Beating()
+        await its.heart.register()
+        its.objects.node["spec"] = {"taints": [{"key": "of", "value": "others", "effect": "NoSchedule"}]}
+        for value in ("1", "2", "2"):
+            taint = {"key": "mine", "value": value, "effect": "NoSchedule"}
+            heart = NodeHeart(its.objects, replace(SHAPE, taints=(taint,)), HERE, lambda: NOW)
+            await heart.register()
+            assert its.objects.node["spec"]["taints"] == [
+                {"key": "of", "value": "others", "effect": "NoSchedule"},
+                taint,
+            ]
+
+    asyncio.run(main())
 
 
 def run(root: Path, *, allow_root: bool) -> int:
@@ -393,6 +433,8 @@ def test_pods_inherit_no_kubeconfig_also_where_the_node_was_given_another(
         ([], "whose pods are to run here?"),
         (["--namespace", "a", "--all-namespaces"], "exclude each other"),
         (["--namespace", "a", "--label", "x"], "--label: 'x' is not NAME=VALUE"),
+        (["--namespace", ""], "--namespace '': a name is empty; is a variable of the shell not set?"),
+        (["--namespace", "a,B"], "--namespace 'B': a namespace's name has lower-case letters"),
     ],
 )
 def test_the_command_asks_whose_pods(words: list[str], said: str) -> None:

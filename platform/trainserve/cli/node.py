@@ -26,7 +26,11 @@ def node_command() -> None:
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig. Default: its current one.")
 @click.option("--name", metavar="NAME", help="Name of the node. Default: this machine's.")
 @click.option(
-    "--namespace", "namespaces", metavar="NAME", multiple=True, help="Take pods of this namespace; repeatable."
+    "--namespace",
+    "namespaces",
+    metavar="NAME[,NAME...]",
+    multiple=True,
+    help="Take pods of this namespace; repeatable.",
 )
 @click.option("--all-namespaces", is_flag=True, help="Take pods of all namespaces.")
 @click.option("--cpu", metavar="AMOUNT", help="Cores to offer. Default: those this process may use.")
@@ -81,39 +85,31 @@ def run_command(
     Any pod may be bound here, unless --taint keeps those away that do not tolerate it. One of another namespace waits,
     and is told so.
     """
-    from trainserve.local import nodeprocess
+    from trainserve.local import nodeprocess, nodeshape
+    from trainserve.operator.settings import parse_namespaces
 
     if bool(namespaces) == all_namespaces:
         raise UserError(
             "whose pods are to run here?" if not namespaces else "--namespace and --all-namespaces exclude each other",
             hint="--namespace NAME, once or more, or --all-namespaces",
         )
+    places = parse_namespaces(namespaces, "--namespace")
     log.setup()
-    name = name or nodeprocess.default_name()
-    node = nodeprocess.shape(
+    name = nodeprocess.default_name() if name is None else name
+    node = nodeshape.shape(
         name,
         cpu=cpu,
         memory=memory,
-        resources=_pairs("--resource", resources),
-        labels=_pairs("--label", labels),
-        taints=[nodeprocess.taint(each) for each in taints],
+        resources=nodeshape.pairs("--resource", resources),
+        labels=nodeshape.pairs("--label", labels),
+        taints=[nodeshape.taint(each) for each in taints],
     )
     return nodeprocess.run(
         node,
         kubeconfig=None if kubeconfig is None else str(kubeconfig),
         context=context,
         root=root or nodeprocess.default_root(name),
-        namespaces=namespaces,
+        namespaces=places,
         allow_root=allow_root,
         stop_grace_s=float(stop_grace),
     )
-
-
-def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for each in given:
-        key, separator, value = each.partition("=")
-        if not separator or not key:
-            raise UserError(f"{option}: {each!r} is not NAME=VALUE", hint="platform node run --help")
-        found[key] = value
-    return found

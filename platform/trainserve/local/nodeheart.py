@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import moments, names
-from trainserve.kube.cluster import AlreadyExists, ApiError, Conflict, Manifest, NotFound
+from trainserve.kube.cluster import AlreadyExists, ApiError, Conflict, Forbidden, Manifest, NotFound
 from trainserve.kube.outage import Unauthorized, level, problem
 from trainserve.local import nodeobject
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
@@ -54,13 +54,15 @@ class NodeHeart:
             if found is not None:
                 await self._check_is_ours(found)
                 await self._cluster.patch(names.NODE, None, self._shape.name, {"metadata": {"labels": self._labels()}})
+                await self._tried(self._put_taints)
             await self._beat()
         except Unauthorized as error:
             raise problem(error) from error
         except ApiError as error:
+            hints = "the kubeconfig's user must be allowed to create, get and patch nodes, their status and Leases"
             raise EnvironmentProblem(
                 f"the API server refuses node {self._shape.name!r}: {error.message}",
-                hint="the kubeconfig's user must be allowed to create, get and patch nodes, their status and Leases",
+                hint=hints if isinstance(error, Forbidden) else "it is made of --name, --label, --taint and --resource",
             ) from error
         except OSError as error:
             raise problem(error) from error
@@ -82,6 +84,17 @@ class NodeHeart:
         self._takes_pods = False
         await self._tried(self._keep)
         await self._tried(self._keep_pods_away)
+
+    async def _put_taints(self) -> None:
+        """Those that it is told to have; what others have put on, or an earlier start, stays."""
+        found = await self._find()
+        if found is None or not self._shape.taints:
+            return
+        taints = nodeobject.tainted(found, self._shape.taints)
+        if taints != (found.get("spec") or {}).get("taints"):
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            patch = {"metadata": version, "spec": {"taints": taints}}
+            await self._cluster.patch(names.NODE, None, self._shape.name, patch)
 
     async def _keep_pods_away(self) -> Manifest | None:
         found = await self._find()

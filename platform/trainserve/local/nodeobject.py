@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/concepts/architecture/nodes/ (heartbeats, add
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainserve.kube import moments, names
@@ -98,6 +98,13 @@ def status(shape: NodeShape, machine: Machine, old: Manifest, now: float, *, rea
             "kubeProxyVersion": "",
         },
     }
+
+
+def tainted(found: Manifest, taints: Sequence[Manifest]) -> list[Manifest]:
+    """The node's taints with `taints`, which go before others of the same key and effect."""
+    given = {(taint["key"], taint["effect"]) for taint in taints}
+    before: list[Manifest] = (found.get("spec") or {}).get("taints") or []
+    return [*(taint for taint in before if (taint["key"], taint["effect"]) not in given), *taints]
 
 
 def not_ready_taints(found: Manifest) -> list[Manifest]:

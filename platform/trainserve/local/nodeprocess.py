@@ -15,28 +15,19 @@ import platform
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainserve import __version__
 from trainserve.errors import EXIT_OK, EXIT_RUN_FAILED, EnvironmentProblem, UserError
 from trainserve.kube import names, quantity
-from trainserve.kube.cluster import Manifest
-from trainserve.launch import agent
 from trainserve.local import nodedevices
 from trainserve.local.node import Node, NodeSettings
 from trainserve.local.nodeobject import Machine, NodeShape
-from trainserve.machine import cgroup, locks
+from trainserve.machine import locks
 from trainserve.machine.home import home
 from trainserve.machine.processes import boot_id
 
 log = logging.getLogger(__name__)
-
-MOST_PODS = 110  # as a kubelet's default
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_TAINT = re.compile(rf"(?P<key>[^=:\s]+)(=(?P<value>[^=:\s]*))?:(?P<effect>{'|'.join(_EFFECTS)})")
-_RESOURCE = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 def default_name() -> str:
@@ -46,54 +37,6 @@ def default_name() -> str:
 
 def default_root(name: str) -> Path:
     return home() / "nodes" / name
-
-
-def shape(
-    name: str,
-    *,
-    cpu: str | None,
-    memory: str | None,
-    resources: Mapping[str, str],
-    labels: Mapping[str, str],
-    taints: Sequence[Manifest] = (),
-) -> NodeShape:
-    """What the node offers: what is given, else what this machine has. Raises UserError for what is no quantity."""
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"--name: {name!r} is no name of a node", hint="lower case letters, digits, dashes and dots, 253 at most"
-        )
-    limits = [limit for limit in (cgroup.memory_limit(), cgroup.total_memory()) if limit is not None]
-    gpus = agent.visible_gpus()
-    offered = {
-        "cpu": cpu or str(cgroup.cores()),
-        "memory": memory or f"{min(limits, default=0) // 1024}Ki",
-        "pods": str(MOST_PODS),
-        **({names.RESOURCE_GPU: str(gpus)} if gpus else {}),
-        **resources,
-    }
-    for resource, amount in offered.items():
-        if not _RESOURCE.fullmatch(resource):
-            raise UserError(f"--resource: {resource!r} is no name of a resource", hint="such as nvidia.com/gpu")
-        try:
-            wrong = quantity.parse(amount) < 0
-        except ValueError:
-            wrong = True
-        if wrong:
-            option = f"--{resource}" if resource in ("cpu", "memory") else f"--resource {resource}"
-            raise UserError(f"{option}: {amount!r} is no amount of a resource", hint="such as 2, 500m or 64Gi")
-    return NodeShape(name, offered, labels, tuple(taints))
-
-
-def taint(text: str) -> Manifest:
-    """`NAME[=VALUE]:EFFECT`, as `kubectl taint` takes it. Raises UserError."""
-    match = _TAINT.fullmatch(text)
-    if match is None:
-        raise UserError(
-            f"--taint: {text!r} is not NAME[=VALUE]:EFFECT",
-            hint=f"EFFECT is {', '.join(_EFFECTS)}; such as trainserve.dev/local:NoSchedule",
-        )
-    found = {"key": match["key"], "effect": match["effect"]}
-    return {**found, "value": match["value"]} if match["value"] else found
 
 
 def run(

@@ -21,11 +21,9 @@ def test_there_are_charts() -> None:
 @pytest.mark.parametrize("chart", CHARTS)
 def test_a_chart_is_of_the_version_that_is_installed(chart: str) -> None:
     told = yaml.safe_load((HELM / chart / "Chart.yaml").read_text())
-    assert told["appVersion"] == __version__, (
-        f"helm/{chart}/Chart.yaml: appVersion is {told['appVersion']}, platform/trainserve/__init__.py says {__version__}: "
-        f"write the latter into the chart, as docs/how-to/build-images.md says of a release"
-    )
-    assert told["version"] == __version__, f"helm/{chart}/Chart.yaml: version is {told['version']}, not {__version__}"
+    where = f"helm/{chart}/Chart.yaml, where platform/trainserve/__init__.py says {__version__}"
+    assert told["appVersion"] == __version__, f"appVersion in {where}: docs/how-to/build-images.md, a release"
+    assert told["version"] == __version__, f"version in {where}: docs/how-to/build-images.md, a release"
 
 
 def test_the_operators_chart_installs_the_image_that_is_built() -> None:

@@ -38,6 +38,18 @@ def helm(*words: object, kubeconfig: Path | None = None, timeout_s: float = 120)
         )
 
 
+class Helm:
+    """`helm("install", "trainserve", CHART)` returns what it prints; another exit code than 0 fails the test."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+
+    def __call__(self, *words: object, timeout_s: float = 120) -> str:
+        done = helm(*words, kubeconfig=self.kubeconfig, timeout_s=timeout_s)
+        assert done.returncode == 0, f"helm {' '.join(map(str, words))}: {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+
 def template(
     values: Mapping[str, Any] | None = None,
     *words: object,

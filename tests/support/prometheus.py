@@ -27,8 +27,8 @@ from trainserve.machine.ports import LOOPBACK, Reserved
 
 PROGRAMS = ("prometheus", "promtool")
 HINT = (
-    "install it (Debian, Ubuntu: apt-get install --no-install-recommends prometheus), or put prometheus and promtool of "
-    "any version from 2.42 on into PATH"
+    "install it (Debian, Ubuntu: apt-get install --no-install-recommends prometheus), or put prometheus and promtool "
+    "of any version from 2.42 on into PATH"
 )
 FETCH_S = 300
 STARTED_S = 60.0

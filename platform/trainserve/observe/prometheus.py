@@ -1,7 +1,7 @@
 """Every metric that a training pod and the operator answer a scrape with: its name is spelt here alone. Pure.
 
-A training pod's have no labels: the scrape adds `namespace` and `job` (the run's name), and one pod a run answers. The
-operator's have `job_namespace`, for a scrape's own `namespace` is where the operator runs.
+A training pod's have no labels: the scrape adds `namespace` and `job_name`, and one pod a job answers. The operator's
+have `job_namespace`, for a scrape's own `namespace` is where the operator runs.
 """
 
 from __future__ import annotations
@@ -168,11 +168,7 @@ OPERATOR = (
 )
 UPSTREAM = (JOBS_CREATED, JOBS_DELETED, JOBS_SUCCESSFUL, JOBS_FAILED, JOBS_RESTARTED)
 # Of the operator's process, as Prometheus' client library calls them: no names of ours.
-PROCESS = (
-    Metric("process_cpu_seconds_total", "counter", "Processor time, in s."),
-    Metric("process_resident_memory_bytes", "gauge", "Memory that it holds."),
-    Metric("process_virtual_memory_bytes", "gauge", "Addresses that it has asked for."),
-    Metric("process_start_time_seconds", "gauge", "When it began, in unix seconds."),
-    Metric("process_open_fds", "gauge", "Files and connections that it has open."),
-    Metric("process_max_fds", "gauge", "How many it may have."),
-)
+PROCESS_CPU = Metric("process_cpu_seconds_total", "counter", "Processor time, in s.")
+PROCESS_MEMORY = Metric("process_resident_memory_bytes", "gauge", "Memory that it holds.")
+PROCESS_FILES = Metric("process_open_fds", "gauge", "Files and connections that it has open.")
+PROCESS = (PROCESS_CPU, PROCESS_MEMORY, PROCESS_FILES)

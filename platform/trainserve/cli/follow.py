@@ -6,6 +6,7 @@ import time
 
 from trainserve.cli.output import duration, emit, percent, say
 from trainserve.client.follow import Outcome
+from trainserve.client.runs import reference
 from trainserve.errors import EXIT_HANGUP, EXIT_INTERRUPTED
 from trainserve.kube import names
 from trainserve.observe.summary import Summary
@@ -19,15 +20,19 @@ def closing(outcome: Outcome, fmt: str) -> int:
         case names.SUCCEEDED:
             took = duration(time.time() - result["created"]) if result["created"] else "?"
             say(f"{name} succeeded after {took}: top-1 {percent(result['top1'])} on the validation pictures")
-            say(f"  bundle   {result['bundle']}\n  archive  {result['archive']}\n  folder   {outcome.folder}")
-            say(f"next:\n  platform report {name}\n  platform evaluate {name}\n  platform serve {name}")
-            say(f"  platform package {name} -o {name}.mar\n  platform status {name}")
+            if result.get("namespace"):
+                say(f"  output   {outcome.folder or 'where its job says'}")
+                say(f"next:\n  platform logs {name}\n  platform status {name}")
+            else:
+                say(f"  bundle   {result['bundle']}\n  archive  {result['archive']}\n  folder   {outcome.folder}")
+                say(f"next:\n  platform report {name}\n  platform evaluate {name}\n  platform serve {name}")
+                say(f"  platform package {name} -o {name}.mar\n  platform status {name}")
         case names.SUSPENDED:
             say(f"{name} was stopped at step {result['step'] or 0} of {result['steps'] or '?'}")
             _say_resume(result)
         case names.INTERRUPTED:
             say(f"{name} was interrupted: {result['message']}")
-            say(f"  supervisor's log  {outcome.folder / 'supervisor.log'}")
+            say(f"  supervisor's log  {outcome.folder}/supervisor.log")
             _say_resume(result)
         case names.FAILED:
             say(f"{name}: {outcome.state}: {result['message']}")
@@ -47,4 +52,4 @@ def _say_resume(result: Summary) -> None:
         say("nothing is lost: the checkpoint is of the same step")
     else:
         say(f"the newest checkpoint is of step {step}")
-    say(f"resume it:\n  platform resume {result['name']}")
+    say(f"resume it:\n  platform resume {reference(result)}")

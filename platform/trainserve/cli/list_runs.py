@@ -1,4 +1,4 @@
-"""`platform list`: every run on this machine, newest first, and every server."""
+"""`platform list`: every run on this machine and what serves, or the runs of a cluster; newest first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainserve.cli.output import camel, columns, duration, emit, output_option, percent, say
+from trainserve.cli.where import kube_context_option
 from trainserve.client.client import Client
-from trainserve.client.runs import DAMAGED
+from trainserve.client.cluster import naming
+from trainserve.client.runs import DAMAGED, reference
 from trainserve.machine.home import home
 from trainserve.observe.summary import Summary
 
@@ -19,23 +21,31 @@ if TYPE_CHECKING:
 
 
 @click.command("list", short_help="List runs and what serves.")
+@click.option("--namespace", metavar="NAME", help="Runs of this namespace of the cluster. [default: the context's]")
+@click.option("-A", "--all-namespaces", is_flag=True, help="Runs of all namespaces of the cluster.")
+@kube_context_option()
 @output_option()
-def list_command(fmt: str) -> int:
-    """List runs, newest first: state, progress, newest validation, restarts; then what serves."""
-    client = Client()
-    runs = client.runs()
+def list_command(namespace: str | None, all_namespaces: bool, kube_context: str | None, fmt: str) -> int:
+    """List runs, newest first: state, progress, newest validation, restarts; then what serves.
+
+    They are those of this machine, or where the current context is a cluster those of its namespace.
+    """
+    client = Client(kube_context=kube_context)
+    place = naming.place(kube_context, namespace, asked=all_namespaces)
+    runs = client.runs(namespace=namespace, all_namespaces=all_namespaces)
     for run in runs:
         if run["state"] == DAMAGED:
             say(f"{run['name']}: {run['message']}")
     if not runs and fmt == "table":
-        say(f"no runs in {home()}; begin with: platform train --data FOLDER --nodes 4")
-    servers = [_server(server) for server in client.servers()]
+        where = f"namespace {place.namespace}" if place and not all_namespaces else "the cluster"
+        say(f"no runs in {where if place else home()}; begin with: platform train --data FOLDER --nodes 4")
+    servers = [] if place else [_server(server) for server in client.servers()]
 
     def table() -> str:
         tables = [columns([row(run) for run in runs]), columns([_server_row(server) for server in servers])]
         return "\n\n".join(text for text in tables if text)
 
-    emit(fmt, {"runs": runs, "servers": servers}, table=table, names=[run["name"] for run in runs])
+    emit(fmt, {"runs": runs, "servers": servers}, table=table, names=[reference(run) for run in runs])
     return 0
 
 
@@ -57,7 +67,9 @@ def _server_row(server: dict[str, Any]) -> dict[str, str]:
 
 def row(run: Summary) -> dict[str, str]:
     """One line of the table."""
+    namespace = run.get("namespace")
     return {
+        **({"namespace": str(namespace)} if namespace else {}),
         "name": run["name"],
         "state": run["state"],
         "nodes": str(run["nodes"]),

@@ -91,6 +91,7 @@ class Display(Listener):
         if self._bar is None:
             self._open("starting", None)
         detail = words.step_numbers(event, total)
+        self._top1 = event.get("top1", self._top1)  # of a run on a cluster each step has it
         if self._top1 is not None:
             detail += f"  top-1 {words.percent(self._top1)}"
         assert self._bar is not None

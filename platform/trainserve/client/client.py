@@ -10,14 +10,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from trainserve.client.cluster import naming
 from trainserve.client.listener import Listener
 
 if TYPE_CHECKING:
+    from trainserve.client.cluster.remove import ClusterRemoved
     from trainserve.client.follow import Outcome
     from trainserve.client.logs import LogLine
     from trainserve.client.models import Archive
     from trainserve.client.report import Report
-    from trainserve.client.runs import RunStatus
+    from trainserve.client.runs import EventRow, RunStatus
     from trainserve.client.serving import Engine, Served
     from trainserve.client.train import Plan
     from trainserve.client.values import ServeValues, TrainValues
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from trainserve.evaluate.compare import Comparison
     from trainserve.evaluate.evaluation import Evaluation
     from trainserve.evaluate.labelled import Split
+    from trainserve.kube.cluster import Manifest
     from trainserve.local.garbage import Garbage
     from trainserve.local.removal import Removed
     from trainserve.machine.check import Check
@@ -42,15 +45,18 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Runs and servers of this user on this machine, in `$TRAINSERVE_HOME` (`~/.trainserve`).
+    """Runs and servers of this user on this machine, in `$TRAINSERVE_HOME` (`~/.trainserve`), and runs on a cluster.
 
-    Runs are named as on the command line: `digits` or `local://digits`. Errors are those of `trainserve.errors`:
+    Runs are named as on the command line: `local://digits` on this machine, `k8s://NAMESPACE/digits` on a cluster,
+    `digits` where the current context (client/context.py) is; `kube_context` chooses another cluster of the kubeconfig,
+    and then bare names are of that. Errors are those of `trainserve.errors`:
     UserError and its kinds for what the caller got wrong, EnvironmentProblem for what the machine lacks, RunFailed for
     a run that failed. Progress and notices go to the listener; nothing is printed.
     """
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, *, kube_context: str | None = None) -> None:
         self._listener = listener or Listener()
+        self._kube_context = kube_context
 
     def get_data(
         self,
@@ -115,7 +121,7 @@ class Client:
         from trainserve.client import train
         from trainserve.spec.flags import from_keywords
 
-        flags = from_keywords(values, "data", "model", "train")
+        flags = from_keywords(values, "data", "model", "train", "pod")
         if name is not None:
             flags["metadata.name"] = ("name", name)
         return train.plan(Path(spec) if isinstance(spec, str) else spec, sets, flags)
@@ -143,20 +149,49 @@ class Client:
         return outcome.check() if must_succeed else outcome
 
     def resume(self, run: str, *, detach: bool = False, must_succeed: bool = True) -> Outcome:
-        """Go on with a run that was cancelled, interrupted or failed, from its newest checkpoint; else as `train`."""
+        """Go on with a run that was cancelled, interrupted or failed, from its newest checkpoint; else as `train`.
+
+        On a cluster KeyboardInterrupt ends only the following.
+        """
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            outcome = calls.resume(found, self._listener, detach=detach)
+            return outcome.check() if must_succeed else outcome
         from trainserve.client import train
 
         outcome = train.resume(train.resumable(run), self._listener, detach=detach)
         return outcome.check() if must_succeed else outcome
 
-    def runs(self) -> list[Summary]:
-        """All runs, newest first."""
+    def going_on(self, run: str) -> Manifest:
+        """The job as `resume` would let it go on; nothing is changed. Raises UserError where it cannot."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.going_on(found)
+        from trainserve.client import train
+
+        return train.going_on(train.resumable(run))
+
+    def runs(self, *, namespace: str | None = None, all_namespaces: bool = False) -> list[Summary]:
+        """All runs, newest first: of this machine, or where the current context is a cluster of its namespace.
+
+        `namespace` and `all_namespaces` are of a cluster, also where the context is this machine.
+        """
+        if place := naming.place(self._kube_context, namespace, asked=all_namespaces):
+            from trainserve.client.cluster import calls
+
+            return [*calls.listing(place, all_namespaces=all_namespaces)]
         from trainserve.client import runs
 
         return runs.summaries()
 
     def status(self, run: str) -> RunStatus:
         """One run: its numbers, conditions, events, pods and ranks."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.status(found)
         from trainserve.client import runs
         from trainserve.local import rundir
 
@@ -171,6 +206,10 @@ class Client:
 
     def outcome(self, run: str) -> Outcome:
         """How a run ended, with the exit code that this means; call it when the run has ended."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.outcome(found)
         from trainserve.client import follow
         from trainserve.local import rundir
 
@@ -181,17 +220,63 @@ class Client:
 
         Raises RunFailed when it has ended otherwise, TimedOut after `timeout_s` seconds.
         """
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.wait(found, wanted, timeout_s, self._listener)
         from trainserve.client import waiting
         from trainserve.local import rundir
 
         return waiting.wait(rundir.open_run(run), wanted, timeout_s)
 
-    def logs(self, run: str, *, follow: bool = False, rank: int | None = None) -> Iterator[LogLine]:
-        """What the ranks wrote, each line once; with `follow` as they write it, until the run ends."""
+    def logs(
+        self,
+        run: str,
+        *,
+        follow: bool = False,
+        rank: int | None = None,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> Iterator[LogLine]:
+        """What the ranks wrote, each line once; with `follow` as they write it, until the run ends.
+
+        `tail`: of each pod only so many of the newest lines, and what follows them. `previous`: only what was written
+        before the newest start.
+        """
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.logs(found, self._listener, follow=follow, rank=rank, tail=tail, previous=previous)
         from trainserve.client import logs
         from trainserve.local import rundir
 
-        return logs.lines(rundir.open_run(run), follow=follow, rank=rank)
+        return logs.lines(rundir.open_run(run), follow=follow, rank=rank, tail=tail, previous=previous)
+
+    def goes_on(self, run: str) -> str | None:
+        """How somebody who stops looking at a run comes back to it; None where it does not go on."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import follow
+
+            return follow.comes_back(found)
+        from trainserve.local import rundir
+
+        here = rundir.open_run(run)
+        return (
+            f"{here.name} goes on:\n  platform status {here.name}\n  platform cancel {here.name}"
+            if here.alive()
+            else None
+        )
+
+    def told(self, run: str, *, follow: bool = False) -> Iterator[EventRow]:
+        """Kubernetes' Events of a run and its pods, oldest first; with `follow` as they come, until the run ends."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.told(found, self._listener, follow=follow)
+        from trainserve.client import runs
+        from trainserve.local import rundir
+
+        return runs.told(rundir.open_run(run), follow=follow)
 
     def events(self, run: str, *, follow: bool = False) -> Iterator[Event]:
         """Steps, epochs, checkpoints and notices of rank 0 (observe/events.py); with `follow` until the run ends."""
@@ -209,27 +294,39 @@ class Client:
         from trainserve.client.runs import readable
         from trainserve.local import rundir
 
-        found = list(dict.fromkeys(map(rundir.open_run, runs)))  # all of them, before any is stopped
+        there, here = naming.parted(runs, self._kube_context)
+        found = list(dict.fromkeys(map(rundir.open_run, here)))  # all of them, before any is stopped
+        ended: list[Summary] = []
+        if there:
+            from trainserve.client.cluster import calls
+
+            ended += calls.cancel(there, self._listener, now=now)
         stop.cancel(found, self._listener, now=now)
         for run in found:
             run.check_there()
-        return [readable(run) for run in found]
+        return [*ended, *(readable(run) for run in found)]
 
-    def remove(self, *runs: str, force: bool = False) -> list[Removed]:
+    def remove(self, *runs: str, force: bool = False) -> list[Removed | ClusterRemoved]:
         """Remove runs with everything they made; with `force` also such as go on, which are killed first.
 
-        Without it raises UserError for one that goes on, before any is removed.
+        On a cluster the output stays. Without `force` raises UserError for one that goes on, before any is removed.
         """
         from trainserve.local import removal, rundir
 
-        found = list(dict.fromkeys(map(rundir.open_run, runs)))
+        there, here = naming.parted(runs, self._kube_context)
+        found = list(dict.fromkeys(map(rundir.open_run, here)))
         if not force:
             for run in found:
                 removal.refuse_going(run)
-        removed = []
+        removed: list[Removed | ClusterRemoved] = []
+        if there:
+            from trainserve.client.cluster import calls
+
+            removed += calls.remove(there, self._listener, force=force)
         for run in found:
-            removed.append(removal.remove(run, force=force))
-            self._listener.notice(removal.sentence(removed[-1]))
+            gone = removal.remove(run, force=force)
+            removed.append(gone)
+            self._listener.notice(removal.sentence(gone))
         return removed
 
     def gc(self, *, yes: bool = False, older_than_s: float = 7 * 86400.0, keep: int = 1) -> Garbage:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainserve.client import stop
 from trainserve.client.listener import Listener
-from trainserve.client.runs import summary
+from trainserve.client.runs import reference, summary
 from trainserve.errors import (
     EXIT_DATA,
     EXIT_ENVIRONMENT,
@@ -41,14 +41,15 @@ class Outcome:
     """How a run ended that was followed; of a run that goes on in the background, how it is now."""
 
     summary: Summary
-    folder: Path
+    folder: Path | str | None  # of what it leaves; on a cluster a claim's or a bucket's URL, None where it is not known
     code: int  # exit code of the verb: 0; 1, 2, 3 or 65 failed, by cause; 129 terminal closed; 130 Ctrl-C or cancel
     cause: str | None = None  # of the last failure, where one is known
     supervisor_failed: str | None = None  # what its supervisor said at its end, where that failed
 
     @property
     def name(self) -> str:
-        return self.summary["name"]
+        """What every verb knows the run by."""
+        return reference(self.summary)
 
     @property
     def state(self) -> str:

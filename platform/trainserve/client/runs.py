@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 from trainserve.errors import PlatformError
@@ -12,6 +14,8 @@ from trainserve.local.rundir import RunDir
 from trainserve.observe import events
 from trainserve.observe.summary import Summary, summarize
 
+POLL_S = 0.2
+CLUSTER_SCHEME = "k8s://"
 DAMAGED = "Damaged"  # a state that only a list and a cancel know: elsewhere it is an error
 
 
@@ -47,6 +51,12 @@ class RunStatus(Summary):
     ranks: list[dict[str, Any]]  # rank, localRank, node, pid, pod; of what runs now
 
 
+def reference(run: Mapping[str, Any]) -> str:
+    """What every verb knows the run by, wherever it is: its name, or `k8s://NAMESPACE/NAME`."""
+    namespace = run.get("namespace")
+    return f"{CLUSTER_SCHEME}{namespace}/{run['name']}" if namespace else str(run["name"])
+
+
 def summary(run: RunDir) -> Summary:
     """The run in a few numbers, as of now. Raises Damaged, and EnvironmentProblem when its folder is gone."""
     run.check_there()
@@ -79,7 +89,7 @@ def readable(run: RunDir) -> Summary:
 def status(run: RunDir) -> RunStatus:
     """One run, whole."""
     job_status = (run.job() or {}).get("status", {})
-    told = sorted((_event(event) for event in run.objects(names.EVENT)), key=lambda event: event["since"])
+    told = sorted((event_row(event) for event in run.objects(names.EVENT)), key=lambda event: event["since"])
     return {
         **summary(run),
         "folder": str(run.path),
@@ -87,14 +97,32 @@ def status(run: RunDir) -> RunStatus:
         "generation": job_status.get("generation"),
         "conditions": job_status.get("conditions", []),
         "events": told,
-        "pods": [_pod(pod) for pod in run.pods()],
+        "pods": [pod_row(pod) for pod in run.pods()],
         "ranks": [
             {"localRank" if key == "local_rank" else key: value for key, value in row.items()} for row in run.ranks()
         ],
     }
 
 
-def _pod(pod: Manifest) -> PodRow:
+def told(run: RunDir, *, follow: bool = False) -> Iterator[EventRow]:
+    """Kubernetes' Events of a run, oldest first; with `follow` new ones and further counts, until the run ends."""
+    seen: dict[str, int] = {}
+    while True:
+        alive = run.alive()  # before the events, so that nothing that was told before the end is missed
+        run.check_there()
+        found = sorted(run.objects(names.EVENT), key=lambda event: event_row(event)["since"])
+        for event in found:
+            row = event_row(event)
+            if seen.get(event["metadata"]["name"]) != row["count"]:
+                seen[event["metadata"]["name"]] = row["count"]
+                yield row
+        if not (follow and alive):
+            return
+        time.sleep(POLL_S)
+
+
+def pod_row(pod: Manifest) -> PodRow:
+    """A pod, whoever runs it."""
     status = pod.get("status", {})
     state = ((status.get("containerStatuses") or [{}])[0]).get("state", {})
     ended = state.get("terminated", {})
@@ -107,12 +135,13 @@ def _pod(pod: Manifest) -> PodRow:
     }
 
 
-def _event(event: Manifest) -> EventRow:
+def event_row(event: Manifest) -> EventRow:
+    """A core/v1 Event."""
     return {
         "since": event.get("lastTimestamp") or event.get("eventTime") or "",
         "type": event.get("type", ""),
         "reason": event.get("reason", ""),
         "object": event.get("involvedObject", {}).get("name", ""),
-        "count": event.get("count", 1),
+        "count": event.get("count") or 1,
         "message": event.get("message", ""),
     }

@@ -1,0 +1,1 @@
+"""Runs on a Kubernetes cluster: what the laptop's verbs do there."""

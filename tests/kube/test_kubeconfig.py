@@ -167,3 +167,14 @@ def test_a_command_without_credentials_ends_it_and_nobody_works_as_anonymous(tmp
     path.write_text(yaml.safe_dump(changed("users.user", {"exec": login})))
     with pytest.raises(EnvironmentProblem, match=f"exec.command '{command}'"):
         asyncio.run(_connect(path))
+
+
+@pytest.mark.parametrize("token", ["", "abc", "Bearer abc", "bearer abc"])  # the last is a pod's own account
+def test_a_token_is_taken_with_the_scheme_before_it(token: str) -> None:
+    kubeconfig.check_token(token)
+
+
+@pytest.mark.parametrize("token", ["a b", "Bearer a b", "bearer abc\n", "bearer bearer abc"])
+def test_a_token_of_two_words_is_refused(token: str) -> None:
+    with pytest.raises(EnvironmentProblem, match="blanks or control"):
+        kubeconfig.check_token(token)

@@ -26,6 +26,7 @@ _PEM = {
 }
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _NOT_IN_A_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"^[Bb]earer ")
 _HINT = "kubectl config view --kubeconfig FILE shows what is in it"
 
 
@@ -97,7 +98,8 @@ def _authority(path: str, cluster: Mapping[str, Any]) -> str:
 
 def check_token(token: str) -> None:
     """The value of a request's header, as a file or a command gave it. Raises EnvironmentProblem; shows none of it."""
-    if _NOT_IN_A_TOKEN.search(token.removeprefix("Bearer ")):
+    # The client library writes "bearer" for a pod's own account, and "Bearer" for a kubeconfig's.
+    if _NOT_IN_A_TOKEN.search(_SCHEME.sub("", token)):
         raise EnvironmentProblem(
             "the token for the API server has blanks or control characters in it, and no header can carry it",
             hint="a token is one word: was it copied with a line's end?",

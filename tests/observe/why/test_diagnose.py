@@ -86,7 +86,7 @@ def test_the_first_to_fail_is_no_victim() -> None:
         (ended(132, message=said(0, 132, 1.0, signal="SIGILL")), "segfault", "SIGILL", "another processor"),
         (ended(143, message=said(0, 143, 1.0)), "stopped", "asked to stop", "platform resume flowers"),
         (ended(64, message="no JSON"), "unknown", "exit code 64", "platform logs flowers"),
-        ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "node-lost", "low on disk", "resume"),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "evicted", "low on disk", "resume"),
     ],
 )
 def test_causes_that_only_a_cluster_has(pod: dict[str, Any], cause: str, words: str, advice: str) -> None:
@@ -99,9 +99,9 @@ def test_causes_that_only_a_cluster_has(pod: dict[str, Any], cause: str, words: 
 @pytest.mark.parametrize(
     ("status", "cause"),
     [
-        (waiting("ImagePullBackOff", "manifest for nowhere/x:1 not found"), "image"),
-        (waiting("ErrImagePull", "unauthorized: authentication required"), "image"),
-        (waiting("CreateContainerConfigError", 'secret "token" not found'), "configuration-missing"),
+        (waiting("ImagePullBackOff", "manifest for nowhere/x:1 not found"), "image-not-found"),
+        (waiting("ErrImagePull", "unauthorized: authentication required"), "image-denied"),
+        (waiting("CreateContainerConfigError", 'secret "token" not found'), "secret-missing"),
         ({
             "phase": "Pending",
             "conditions": [

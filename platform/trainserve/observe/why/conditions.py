@@ -34,6 +34,11 @@ def reason(*reasons: str) -> When:
     return lambda scene: {} if scene.reason in reasons else None
 
 
+def message(pattern: str) -> When:
+    """In what the cluster says of the pod, or of the job."""
+    return lambda scene: search(pattern, scene.message)
+
+
 def either(*conditions: When) -> When:
     return lambda scene: next((found for when in conditions if (found := when(scene)) is not None), None)
 
@@ -57,6 +62,22 @@ def told(scene: Scene) -> str:
     if not lines:
         lines = [line.strip() for line in reversed(scene.traceback.splitlines()) if line.strip()]
     return lines[0] if lines else exit_words(scene.code, scene.signal)
+
+
+def pod(scene: Scene) -> str:
+    """`Worker 1`, or the rank where no pod is known."""
+    return scene.pod.title if scene.pod is not None else scene.who
+
+
+def cluster_says(scene: Scene, longest: int = 300) -> str:
+    """The cluster's own words in one line, else its reason."""
+    text = " ".join(scene.message.split()) or scene.reason
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def kubectl(scene: Scene, command: str) -> str:
+    """A command of kubectl about the run's namespace."""
+    return f"{scene.evidence.kubectl or 'kubectl'} {command}"
 
 
 def hint(scene: Scene, otherwise: str) -> str:

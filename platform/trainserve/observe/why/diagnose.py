@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from trainserve.errors import EXIT_PEER_LOST
@@ -13,7 +13,7 @@ from trainserve.observe.why import states
 from trainserve.observe.why import traceback as stacks
 from trainserve.observe.why.evidence import Evidence, PodEvidence
 from trainserve.observe.why.rule import Cause
-from trainserve.observe.why.scene import Scene, exit_words, scene_of
+from trainserve.observe.why.scene import Scene, exit_words, scene_of, scene_of_condition, scene_of_words
 from trainserve.observe.why.table import cause_of
 
 # Of what rank 0 said once: checkpoints that were lost, pictures that were left out.
@@ -73,7 +73,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     restarts = history(evidence)
     failed = evidence.condition(names.FAILED)
     current = [pod for pod in evidence.pods if pod.generation == evidence.generation and pod.failed]
-    notes = [notice for notice in evidence.notices if _NOTABLE.search(notice)][-_NOTES:]
+    notes = [*evidence.notes, *[notice for notice in evidence.notices if _NOTABLE.search(notice)][-_NOTES:]]
     if failed:
         job_cause = states.of_failed(evidence, failed)
         pod = culprit(current, str(evidence.status.get("cause") or ""))
@@ -83,7 +83,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
             limit = f"it was the last of {len(restarts) + 1} failures: {failed.get('message', '').partition('. ')[0]}"
             notes.insert(0, limit)
         if pod is None:
-            return _of_state(evidence, states.unexplained(evidence, failed), restarts, notes)
+            return _of_state(evidence, _of_words(evidence, failed), restarts, notes)
         return _of_pod(evidence, pod, current, restarts, notes)
     broken = culprit([pod for pod in current if pod.phase not in {"Running", "Succeeded"}], "")
     if broken is not None and evidence.state in {names.RUNNING, names.CREATED, names.PENDING, names.RESTARTING}:
@@ -91,6 +91,9 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     stuck = next((pod for pod in evidence.pods if states.is_stuck(pod, evidence)), None)
     if stuck is not None:
         return _of_pod(evidence, stuck, [], restarts, notes)
+    pending = evidence.condition(names.PENDING)
+    if pending:
+        return _of_state(evidence, cause_of(scene_of_condition(evidence, pending)), restarts, notes)
     return _of_state(evidence, states.of_state(evidence, restarts[-1].title if restarts else ""), restarts, notes)
 
 
@@ -117,12 +120,24 @@ def history(evidence: Evidence) -> list[Restart]:
         if not entry and (pod is None or pod.report.get("exitCode") == 143):
             continue  # a generation that was suspended, or of which nothing is left
         if pod is None or (sentence and not sentence.startswith(f"{pod.title}: ")):
-            cause = Cause("unknown", sentence, "")
+            cause = replace(_known(evidence, sentence) or Cause("unknown", sentence, ""), title=sentence)
         else:
             cause = cause_of(scene_of(evidence, pod, sentence=sentence))
         time = moments.unix(entry.get("time")) if entry else (None if pod is None else pod.time)
         found.append(Restart(generation, time, cause.id, cause.title, not entry.get("free", False)))
     return found
+
+
+def _of_words(evidence: Evidence, failed: Mapping[str, Any]) -> Cause:
+    """Of a failed job of whose pods nothing is left: what its controller kept of the first failure."""
+    sentence = str(evidence.status.get("cause") or "")
+    return _known(evidence, sentence) or states.unexplained(evidence, failed)
+
+
+def _known(evidence: Evidence, sentence: str) -> Cause | None:
+    """What the table says of a sentence; None where it only knows that there was an error."""
+    cause = cause_of(scene_of_words(evidence, sentence)) if sentence else None
+    return None if cause is None or cause.id in ("exception", "unknown") else cause
 
 
 def _of_pod(

@@ -14,6 +14,13 @@ from typing import Any
 
 from trainserve.kube import moments, names
 
+ON_ITS_WAY = ("ContainerCreating", "PodInitializing")  # a kubelet's words for all that comes before a container
+# Warnings of a kubelet, and of who attaches volumes, that a pod's status does not repeat
+# (https://pkg.go.dev/k8s.io/kubernetes/pkg/kubelet/events).
+TELLING = (
+    *("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "FailedCreatePodContainer"),
+    *("FailedToRetrieveImagePullSecret", "FailedPrepareDynamicResources", "FailedValidation", "NetworkNotReady"),
+)
 LOG_BYTES = 64 * 1024  # of the end of a pod's log: a traceback and the stacks of a node's ranks
 
 
@@ -33,11 +40,13 @@ class PodEvidence:
     report: Mapping[str, Any] = field(default_factory=dict)  # the agent's termination message
     log: str = ""  # its end
     ranks: tuple[int, ...] = ()
+    memory_limit: str = ""  # of the training container, as its template says it: "8Gi"
+    disruption: str = ""  # why the cluster took it away: the reason of its condition DisruptionTarget
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, or never started, through an error."""
-        return bool(self.report) or self.phase == "Failed" or self.exit_code not in (None, 0)
+        """Whether it ended, or never started, through an error or because it was taken away."""
+        return bool(self.report or self.disruption) or self.phase == "Failed" or self.exit_code not in (None, 0)
 
     @property
     def time(self) -> float:
@@ -65,6 +74,9 @@ class Evidence:
     supervisor_error: str = ""  # why the supervisor ended, where it could say
     supervisor_log: str = ""  # its end
     rebooted: bool = False  # the machine started anew after the run had
+    job: Mapping[str, Any] = field(default_factory=dict)  # the PyTorchJob of a cluster
+    kubectl: str = ""  # how a command of kubectl about the run begins; "" on a laptop
+    notes: Sequence[str] = ()  # what could not be looked at, and why
 
     @property
     def generation(self) -> int:
@@ -85,8 +97,10 @@ class Evidence:
         return {}
 
 
-def pod_of(raw: Mapping[str, Any], log: str = "", ranks: Sequence[int] = ()) -> PodEvidence:
-    """From a pod as an API server has it, and the end of its log."""
+def pod_of(
+    raw: Mapping[str, Any], log: str = "", ranks: Sequence[int] = (), events: Sequence[Mapping[str, Any]] = ()
+) -> PodEvidence:
+    """From a pod as an API server has it, the end of its log, and its Events, the oldest first."""
     metadata, status = raw["metadata"], raw.get("status") or {}
     labels = metadata.get("labels") or {}
     container = _container(status)
@@ -107,6 +121,8 @@ def pod_of(raw: Mapping[str, Any], log: str = "", ranks: Sequence[int] = ()) -> 
         ),
         {},
     )
+    disrupted = _condition(status, names.DISRUPTION_TARGET)
+    event = _news(status, waiting, events)
     return PodEvidence(
         name=metadata["name"],
         title=title_of(metadata["name"], labels),
@@ -115,19 +131,50 @@ def pod_of(raw: Mapping[str, Any], log: str = "", ranks: Sequence[int] = ()) -> 
         phase=status.get("phase") or "Pending",
         reason=status.get("reason")
         or unschedulable.get("reason")
+        or event.get("reason")
         or waiting.get("reason")
         or (ended.get("reason") if ended.get("reason") not in {"Error", "Completed"} else "")
         or "",
         message=status.get("message")
         or unschedulable.get("message")
+        or event.get("message")
         or waiting.get("message")
+        or disrupted.get("message")
         or (text if ended.get("reason") in {"ContainerCannotRun", "StartError"} else ""),
         exit_code=None if code is None else int(code),
+        disruption=disrupted.get("reason") or "",
+        memory_limit=_memory_limit(raw),
         finished=moments.unix(ended.get("finishedAt")),
         report=report,
         log=log,
         ranks=tuple(ranks),
     )
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """The condition of this type where it is True, else {}."""
+    conditions = status.get("conditions") or []
+    return next((each for each in conditions if each.get("type") == kind and each.get("status") == "True"), {})
+
+
+def _news(
+    status: Mapping[str, Any], waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """The newest warning about a pod whose status only says that it is on its way; {} of others.
+
+    A kubelet writes what it cannot mount, or which secret for pulling is missing, nowhere else.
+    """
+    if status.get("phase", "Pending") != "Pending" or waiting.get("reason") not in (None, *ON_ITS_WAY):
+        return {}
+    return next((each for each in reversed(events) if each.get("reason") in TELLING), {})
+
+
+def _memory_limit(raw: Mapping[str, Any]) -> str:
+    containers = (raw.get("spec") or {}).get("containers") or []
+    main = next(
+        (each for each in containers if each.get("name") == names.CONTAINER), containers[0] if containers else {}
+    )
+    return str(((main.get("resources") or {}).get("limits") or {}).get("memory") or "")
 
 
 def past_pod(name: str, generation: int, message: str, log: str = "", ranks: Sequence[int] = ()) -> PodEvidence:

@@ -125,6 +125,36 @@ def scene_of(evidence: Evidence, pod: PodEvidence, *, sentence: str = "", job_re
     )
 
 
+def scene_of_words(evidence: Evidence, sentence: str) -> Scene:
+    """A failure of which only the controller's sentence is left: `Worker 1: rank 2 failed (exit code 137): ...`."""
+    head, _, detail = sentence.partition(": ")
+    rank = re.search(r"\brank (\d+)\b", detail)
+    code = re.search(r"\bexit code (\d+)\b", detail)
+    killed = re.search(r"\b(SIG[A-Z]+)\b", detail)
+    out_of_memory = "out of memory" in detail
+    return Scene(
+        evidence=evidence,
+        pod=PodEvidence(name="", title=head) if detail else None,
+        rank=int(rank[1]) if rank else None,
+        code=int(code[1]) if code else None,
+        signal=killed[1] if killed else "",
+        message=re.sub(r"^.*?\(exit code \d+\)(: )?", "", detail) if code else detail,
+        oom_kills=int(out_of_memory),
+        reason="OOMKilled" if out_of_memory else "",
+        sentence=sentence,
+    )
+
+
+def scene_of_condition(evidence: Evidence, condition: Mapping[str, Any]) -> Scene:
+    """What keeps a job waiting, in the words of its condition."""
+    return Scene(
+        evidence=evidence,
+        message=str(condition.get("message") or ""),
+        reason=str(condition.get("reason") or ""),
+        sentence=str(condition.get("message") or ""),
+    )
+
+
 def exit_words(code: int | None, signal_name: str = "") -> str:
     """How a process ended: `exit code 139: touched memory it must not (SIGSEGV, segmentation fault)`."""
     if code is None:

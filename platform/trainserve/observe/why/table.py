@@ -9,21 +9,30 @@ from dataclasses import replace
 
 from trainserve.observe.why.rule import Cause, Rule, words
 from trainserve.observe.why.rules import (
-    cluster,
     deaths,
+    disruptions,
     gpus,
+    images,
     installation,
     network,
     pictures,
+    preflight,
+    refusals,
     resources,
     rest,
+    scheduling,
     stalls,
     workers,
 )
 from trainserve.observe.why.scene import Scene
 
 RULES: tuple[Rule, ...] = (
+    *preflight.RULES,
     *stalls.RULES,
+    *refusals.RULES,
+    *images.RULES,
+    *scheduling.RULES,
+    *disruptions.RULES,
     *resources.RULES,
     *pictures.RULES,
     *installation.RULES,
@@ -31,7 +40,6 @@ RULES: tuple[Rule, ...] = (
     *gpus.RULES,
     *workers.RULES,
     *deaths.RULES,
-    *cluster.RULES,
     *rest.RULES,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainserve.errors import EXIT_SIGTERM
+from trainserve.errors import EXIT_PEER_LOST, EXIT_SIGTERM
 from trainserve.observe.why.conditions import code, dies
 from trainserve.observe.why.rule import Rule
 from trainserve.observe.why.scene import exit_words
@@ -36,5 +36,11 @@ RULES: tuple[Rule, ...] = (
         code(EXIT_SIGTERM),
         lambda s: f"{s.who} was asked to stop from outside (SIGTERM) and checkpointed",
         lambda s: s.resume(),
+    ),
+    Rule(
+        "peer-lost",
+        code(EXIT_PEER_LOST),
+        lambda s: f"{s.who} lost contact with another rank, and none said why",
+        lambda s: f"platform logs {s.evidence.run} has what each rank wrote last; then {s.resume()}",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainserve.observe.why.conditions import dies, either, less_memory, logs, reason, says, told
 from trainserve.observe.why.rule import Rule
+from trainserve.observe.why.scene import Scene
 
 _NO_SHM = (
     r"(?i)(insufficient shared memory|Bus error.{0,80}shared memory|No space left on device.{0,20}/dev/shm|/torch_\d+)"
@@ -12,6 +13,21 @@ _NO_MEMORY = (
     r"MemoryError|std::bad_alloc|DefaultCPUAllocator: (can't|not enough)|Cannot allocate memory|"
     r"failed to map segment from shared object|can't start new thread"
 )
+
+
+def _was_a_child(scene: Scene) -> bool:
+    """Whether the training process itself lived on: the kernel chose a data worker, or the kubelet counts any child."""
+    return scene.signal != "SIGKILL" and scene.code != 137
+
+
+def _of_how_much(scene: Scene) -> str:
+    """The limit, and the largest process, as far as they are known."""
+    pod = scene.pod
+    limit = f"the limit is {pod.memory_limit}" if pod is not None and pod.memory_limit else ""
+    peak = pod.report.get("peakMib") if pod is not None else None
+    words = ", ".join(filter(None, (limit, f"its largest process had {peak} MiB" if peak else "")))
+    return f" ({words})" if words else ""
+
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -38,7 +54,8 @@ RULES: tuple[Rule, ...] = (
         ),
         lambda s: (
             f"out of memory: the kernel killed {s.who}"
-            + (" or its data worker" if s.signal != "SIGKILL" and s.reason != "OOMKilled" else "")
+            + (" or a process that it had started" if _was_a_child(s) else "")
+            + _of_how_much(s)
         ),
         less_memory,
     ),

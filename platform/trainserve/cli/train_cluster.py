@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainserve.cli.follow import closing
 from trainserve.cli.output import emit, say
 from trainserve.cli.progress import Display
+from trainserve.cli.signals import end_as_ctrl_c
 from trainserve.client.cluster import submit
 from trainserve.client.cluster.submit import ClusterPlan
 from trainserve.client.context import Context
@@ -26,9 +28,11 @@ def plan(
     return submit.plan(file, sets, flags, context=context, kube_context=kube_context, namespace=namespace)
 
 
-def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) -> int:  # noqa: ARG001
-    """Print what would be sent, or send it and say how to follow it."""
+def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) -> int:
+    """Print what would be sent, or send it, and follow it unless `detach`; Ctrl-C ends the following."""
     from trainserve.cli.train import print_objects
+    from trainserve.client.cluster.follow import follow
+    from trainserve.client.cluster.run import ClusterRun
 
     if dry_run == "client":
         print_objects(fmt, planned.manifests())
@@ -37,9 +41,14 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
         print_objects(fmt, submit.dry_run(planned))
         say("the API server takes it; nothing was created")
         return 0
+    end_as_ctrl_c()
     with Display() as display:
         submitted = submit.submit(planned, display)
-    say(f"{submitted.reference} is on the cluster:")
-    say(f"  platform logs -f {submitted.reference}\n  platform status {submitted.reference}")
-    emit(fmt, submitted.job, table=lambda: submitted.reference, names=[submitted.reference])
+        reference = submitted.reference
+        say(f"{reference} is on the cluster:\n  platform logs -f {reference}\n  platform status {reference}")
+        if not detach:
+            outcome = follow(ClusterRun(submitted.place, submitted.name), display)
+    if not detach:
+        return closing(outcome, fmt)
+    emit(fmt, submitted.job, table=lambda: reference, names=[reference])
     return 0

@@ -14,7 +14,7 @@ from trainserve.client.cluster.podlog import Lines
 from trainserve.client.cluster.run import ClusterRun, has_ended, job_of, state
 from trainserve.client.cluster.watch import Watched, watching
 from trainserve.client.logs import LogLine
-from trainserve.errors import UserError
+from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names, replicas
 from trainserve.kube.cluster import ApiError, Forbidden, Manifest
 from trainserve.kube.names import POD
@@ -157,8 +157,13 @@ class Reader:
             async for some in self._connection(follow=False, previous=previous):
                 yield some
         except ApiError as error:
-            if isinstance(error, (Forbidden, Unauthorized)) or error.status >= 500:
+            if isinstance(error, (Forbidden, Unauthorized)):
                 raise
+            if error.status >= 500:
+                raise EnvironmentProblem(
+                    f"the log of pod {self._start.pod} cannot be read: its node does not give it: {error.message}",
+                    hint="is the node alive? kubectl get nodes",
+                ) from error
             return
         yield self._said(self._lines.end())
 

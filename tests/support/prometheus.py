@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from support.runs import wait_until
 from trainserve.errors import EnvironmentProblem
 from trainserve.machine.ports import LOOPBACK, Reserved
 
+RULES = Path(__file__).parents[2] / "helm/platform-operator/rules"
 PROGRAMS = ("prometheus", "promtool")
 HINT = (
     "install it (Debian, Ubuntu: apt-get install --no-install-recommends prometheus), or put prometheus and promtool "
@@ -71,6 +73,45 @@ def _fetch(folder: Path) -> None:
             raise EnvironmentProblem(f"{package.name} cannot be unpacked:\n{done.stderr.strip()}", hint=HINT)
         for name in PROGRAMS:
             Path(scratch, "unpacked/usr/bin", name).replace(folder / name)
+
+
+def series_in(expr: str) -> set[str]:
+    """The names of metrics and of recorded series that a query uses."""
+    return set(re.findall(r"\b(?:[a-z_]+:)?(?:trainserve|training_operator|process)_[a-z0-9_]+(?::[a-z0-9_]+)?", expr))
+
+
+def rules(folder: Path = RULES) -> list[dict[str, Any]]:
+    """Every rule of the files in the folder."""
+    found = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
+    return [rule for document in found for group in document["groups"] for rule in group["rules"]]
+
+
+def a_minute_a_second(expr: str) -> str:
+    """A query with windows, offsets and thresholds of many seconds divided by 60."""
+    expr = re.sub(r"\[(\d+[smh])\]", lambda match: f"[{_scaled(match[1])}]", expr)
+    expr = re.sub(r"offset (\d+[smh])", lambda match: f"offset {_scaled(match[1])}", expr)
+    return re.sub(r"> (\d{2,})\b", lambda match: f"> {int(match[1]) / 60:g}", expr)
+
+
+def write_scaled_rules(folder: Path) -> list[Path]:
+    """The rule files with a minute as a second, below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for path in sorted(RULES.glob("*.yaml")):
+        document = yaml.safe_load(path.read_text())
+        for group in document["groups"]:
+            for rule in group["rules"]:
+                rule["expr"] = a_minute_a_second(rule["expr"])
+                if "for" in rule:
+                    rule["for"] = _scaled(rule["for"])
+        made.append(folder / path.name)
+        made[-1].write_text(yaml.safe_dump(document, sort_keys=False))
+    return made
+
+
+def _scaled(duration: str) -> str:
+    seconds = int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+    return f"{max(1, seconds // 60)}s"
 
 
 def _run(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

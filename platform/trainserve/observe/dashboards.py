@@ -83,7 +83,7 @@ TRAINING = Dashboard(
                 _jobs_panel("Images a second and process", ((_EACH_S, ""),), least=0,
                             meaning="Two jobs of different size beside each other."),
                 _of_job("Time left", p.ETA, "s", least=0),
-                _of_job("Epoch", p.EPOCH, least=0),
+                _jobs_panel("Epochs", ((_now(p.EPOCH), "now"), (_now(p.EPOCHS), "of")), least=0),
                 _jobs_panel("Steps", ((_now(p.STEP), "done"), (_now(p.STEPS), "of")), least=0),
                 _of_job("Learning rate", p.LEARNING_RATE, least=0),
             ),

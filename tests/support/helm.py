@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,16 @@ def template(
     release: str = RELEASE,
     namespace: str = names.OPERATOR_NAMESPACE,
 ) -> subprocess.CompletedProcess[str]:
-    """`helm template` with these values in a file; `words`: more of its command line."""
+    """`helm template` with these values in a file; `words`: more of its command line. The same is rendered once."""
+    return _template(json.dumps(dict(values or {})), tuple(map(str, words)), chart, release, namespace)
+
+
+@cache
+def _template(
+    values: str, words: tuple[str, ...], chart: Path, release: str, namespace: str
+) -> subprocess.CompletedProcess[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        json.dump(dict(values or {}), file)
+        file.write(values)
         file.flush()
         return helm("template", release, chart, "--namespace", namespace, "--values", file.name, *words)
 

@@ -33,7 +33,7 @@
 {{- end -}}
 {{- end -}}
 {{- range $key, $value := .Values.podLabels -}}
-{{- if hasKey $.Values.commonLabels $key -}}
+{{- if hasKey ($.Values.commonLabels | default dict) $key -}}
 {{- fail (printf "podLabels.%s: commonLabels has it already; leave it out of one of them" $key) -}}
 {{- end -}}
 {{- end -}}
@@ -55,7 +55,7 @@
 {{- define "operator.text" -}}
 {{- $path := index . 0 -}}
 {{- $value := index . 1 -}}
-{{- if not (kindIs "string" $value) -}}
+{{- if not (or (kindIs "string" $value) (kindIs "invalid" $value)) -}}
 {{- fail (printf "%s: YAML reads %v as a %s, so it is not what you typed any more; quote it in the file of values, or give it by --set-string" $path $value (kindOf $value | replace "float64" "number" | replace "int64" "number")) -}}
 {{- end -}}
 {{- end }}

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 def tiny(monkeypatch, tmp_path):
     """Make the tiny files the published ones; returns the folder they are in."""
     monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(get_files.time, "sleep", lambda _: None)
+    monkeypatch.setattr(download.time, "sleep", lambda _: None)
 
     def publish(name: str, url: str = "http://127.0.0.1:1", **files: bytes) -> Path:
         made = files or published.TINY[name]()

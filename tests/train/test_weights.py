@@ -360,8 +360,8 @@ def test_torchs_own_cache_is_used_where_it_is_whole(caches, tmp_path):
     ("files", "cut", "says"),
     [
         ({NAME: b"something else"}, 0, "whose sha256 does not begin with"),
-        ({NAME: DATA}, 10, "could not be fetched"),
-        ({}, 0, "could not be fetched: 404 Not Found"),
+        ({NAME: DATA}, 10, "cannot be had"),
+        ({}, 0, "cannot be had: HTTP 404 Not Found"),
     ],
 )
 def test_a_download_that_fails_leaves_nothing_and_names_the_other_way(caches, files, cut, says):
@@ -373,7 +373,7 @@ def test_a_download_that_fails_leaves_nothing_and_names_the_other_way(caches, fi
 
 
 def test_no_server_is_told_with_the_address(caches):
-    with pytest.raises(EnvironmentProblem, match=r"could not be fetched: .*refused"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot be had: .*refused"):
         fetch("http://127.0.0.1:9")
 
 

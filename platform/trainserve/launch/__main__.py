@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
-from trainserve import log
-from trainserve.errors import PlatformError, UserError
+from trainserve import log as logs
+from trainserve.errors import EXIT_OK, EnvironmentProblem, PlatformError, UserError
 from trainserve.kube import names
-from trainserve.launch import agent, layout, termination
+from trainserve.launch import agent, layout, store, termination
+from trainserve.launch.store import Keeper
 from trainserve.launch.termination import Failure
+
+log = logging.getLogger("trainserve.launch")
 
 USAGE = "python -m trainserve.launch [-m module | script.py] [args...]"
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit code of the pod. Anything that keeps the ranks from starting is said in its message too."""
-    log.setup()
+    logs.setup()
     try:
         program = parse(argv)
-        if layout.is_elastic(os.environ):
-            from trainserve.launch import elastic  # brings torch with it
-
-            return elastic.run(program)
-        return agent.run(program)
+        keeping = store.opened(os.environ)
+        keeper = None if keeping is None else Keeper(keeping)
+        code = run(program)
+        if keeper is not None:
+            signal.signal(signal.SIGTERM, lambda *_: keeper.hurry())
+            lost = keeper.close(well=code == EXIT_OK)
+            if lost is not None and code == EXIT_OK:
+                raise EnvironmentProblem(f"the result cannot be stored: {lost.message}", hint=lost.hint)
+            if lost is not None:
+                log.error("the last of the output cannot be stored: %s", lost)
+        return code
     except PlatformError as error:
-        logging.getLogger("trainserve.launch").error("%s", error)
+        log.error("%s", error)
         node = os.environ.get(names.ENV_PET_NODE_RANK, "0")
         rank = int(node) if node.isdigit() else 0
         termination.write(termination.encode(Failure(rank, error.exit_code, time.time(), None, str(error))))
         return error.exit_code
+
+
+def run(program: Sequence[str]) -> int:
+    """All ranks of this node, to their end."""
+    if layout.is_elastic(os.environ):
+        from trainserve.launch import elastic  # brings torch with it
+
+        return elastic.run(program)
+    return agent.run(program)
 
 
 def parse(argv: Sequence[str]) -> list[str]:

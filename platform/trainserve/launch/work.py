@@ -39,7 +39,9 @@ from trainserve.kube.names import (
     ENV_SPEC,
 )
 from trainserve.launch import lifeline, termination
+from trainserve.launch.comeback import bring_back
 from trainserve.launch.gpumemory import gpu_memory
+from trainserve.launch.pictures import fetched
 from trainserve.launch.preflight import before
 from trainserve.launch.preflight import report as preflight
 from trainserve.launch.progress import serve_progress
@@ -107,11 +109,13 @@ def run() -> int:
     cores = cgroup.cores()
     threads = int(os.environ.get(ENV_OMP_NUM_THREADS) or max(1, cores // group.ranks_here))
     torch.set_num_threads(threads)
+    if group.is_first:
+        bring_back(os.environ)
     checked = preflight.joined(group, classifier, output)
     report = Report(output if group.is_first else None, None if told is None else told.hear)
     if group.is_first:
         log.info("%s", checked)
-    listing = same_pictures(classifier, group, output, max(1, cores // group.ranks_here))
+    listing = same_pictures(fetched(classifier, group), group, output, max(1, cores // group.ranks_here))
     recipe = prepare(classifier, listing, group)
     preflight.sized(group, classifier, recipe, output, cores)
     stop = StopRequest()

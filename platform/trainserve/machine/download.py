@@ -1,11 +1,12 @@
 """One file over HTTP, from where an earlier try ended, as RFC 9110 (Range) says.
 
-Whether the bytes are the right ones is its caller's to tell, by their digest; so is whether to try again.
+Whether the bytes are the right ones is its caller's to tell, by their digest.
 """
 
 from __future__ import annotations
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,13 +14,41 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainserve.errors import EnvironmentProblem
+from trainserve.machine.usage import size_words
 
+TRIES = 3  # in a row without a new byte
 SILENCE_S = 30.0  # without a byte, then the connection is given up
 CHUNK = 256 * 1024
-LARGEST = 4 * 2**30  # bytes of a file; the largest of ours has 1.5 GiB
+LARGEST = 4 * 2**30  # bytes of a file of ours; the largest has 1.5 GiB
+
+Heard = Callable[[int, int], None]  # (bytes done, bytes in all or 0 where not known)
 
 
-def fetch(url: str, part: Path, heard: Callable[[int, int], None]) -> None:
+def fetch_whole(url: str, part: Path, heard: Heard, *, hint: str, largest: int | None = LARGEST) -> None:
+    """`fetch` until all is there: again after a broken connection or an error of the server, with a pause.
+
+    Raises EnvironmentProblem with `hint` where TRIES in a row bring no new byte, or the server says no; OSError of the
+    disk.
+    """
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            return fetch(url, part, heard, largest)
+        except (OSError, http.client.HTTPException) as error:
+            if not is_network(error):
+                raise
+            failures = 0 if _size(part) > before else failures + 1
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if failures == TRIES or refused:
+                code = "HTTP " if isinstance(error, urllib.error.HTTPError) else ""
+                have = _size(part)
+                kept = f"; {size_words(have)} of it are kept for the next try" if have else ""
+                raise EnvironmentProblem(f"{url} cannot be had: {code}{words(error)}{kept}", hint=hint) from error
+            time.sleep(failures)
+
+
+def fetch(url: str, part: Path, heard: Heard, largest: int | None = LARGEST) -> None:
     """Append to `part` what is missing; `heard(bytes done, bytes in all or 0 where not known)` after each chunk.
 
     Raises OSError and HTTPException, also where the body ends too early, EnvironmentProblem where it does not end.
@@ -47,12 +76,18 @@ def fetch(url: str, part: Path, heard: Callable[[int, int], None]) -> None:
             while chunk := answer.read(CHUNK):
                 out.write(chunk)
                 done += len(chunk)
-                if done > LARGEST:  # of no use for a next try, which would begin where this one ended
+                if (
+                    largest is not None and done > largest
+                ):  # of no use for a next try, which would begin where this ended
                     part.unlink()
-                    raise EnvironmentProblem(f"{url}: more than {LARGEST:,} bytes came; removed")
+                    raise EnvironmentProblem(f"{url}: more than {largest:,} bytes came; removed")
                 heard(done, total)
     if done < total:
         raise http.client.IncompleteRead(b"", total - done)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def is_network(error: Exception) -> bool:

@@ -8,21 +8,15 @@ name.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import time
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.machine import locks
+from trainserve.machine.download import fetch_whole
 from trainserve.machine.files import publish
-from trainserve.machine.usage import size_words
-from trainserve.machine.download import fetch, is_network, words
 from trainserve.train.get_sources import Remote, Source
-
-TRIES = 3  # in a row without a new byte
 
 Progress = Callable[[str, int, int], None]  # (file, bytes done, bytes in all or 0 where not known)
 
@@ -75,19 +69,12 @@ def download(file: Remote, folder: Path, dataset: str, progress: Progress | None
     try:
         if path.exists() and md5_of(path) == file.md5:
             return path
-        failures = 0
-        while failures < TRIES:
-            before = part.stat().st_size if part.exists() else 0
-            try:
-                fetch(file.url, part, lambda done, total: progress(file.name, done, total) if progress else None)
-                break
-            except (OSError, http.client.HTTPException) as error:
-                if not is_network(error):
-                    raise
-                failures = 0 if part.exists() and part.stat().st_size > before else failures + 1
-                if failures == TRIES or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
-                    raise _unreachable(file, dataset, error, part) from error
-                time.sleep(failures)
+        fetch_whole(
+            file.url,
+            part,
+            lambda done, total: progress(file.name, done, total) if progress else None,
+            hint=f"get it where there is a network, then: platform data get {dataset} --from FOLDER",
+        )
         md5 = md5_of(part)
         if md5 != file.md5:
             part.unlink()
@@ -99,16 +86,6 @@ def download(file: Remote, folder: Path, dataset: str, progress: Progress | None
         return path
     finally:
         os.close(lock)
-
-
-def _unreachable(file: Remote, dataset: str, error: Exception, part: Path) -> EnvironmentProblem:
-    code = "HTTP " if isinstance(error, urllib.error.HTTPError) else ""
-    have = part.stat().st_size if part.exists() else 0
-    kept = f"; {size_words(have)} of it are kept for the next try" if have else ""
-    return EnvironmentProblem(
-        f"{file.url} cannot be had: {code}{words(error)}{kept}",
-        hint=f"get it where there is a network, then: platform data get {dataset} --from FOLDER",
-    )
 
 
 def md5_of(path: Path) -> str:

@@ -9,14 +9,13 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from trainserve.errors import EnvironmentProblem
+from trainserve.machine.download import fetch_whole
 from trainserve.machine.files import publish, scratch_folder, sha256_of
 from trainserve.machine.home import home
-from trainserve.machine.download import fetch, is_network, words
 
 TELL_S = 10.0  # between two words about a download
 TORN = "torn-"  # set aside: never read again
@@ -100,12 +99,4 @@ def _download(url: str, draft: Path, notice: Callable[[str], None], going_on: Ca
             going_on()
             notice(f"weights: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else ""))
 
-    try:
-        fetch(url, draft, heard)
-    except (OSError, HTTPException) as error:
-        if not is_network(error):
-            raise
-        raise EnvironmentProblem(
-            f"{url} could not be fetched: {words(error)}",
-            hint="try again; or fetch this file by other means and use --weights FILE",
-        ) from error
+    fetch_whole(url, draft, heard, hint="try again; or fetch this file by other means and use --weights FILE")

@@ -27,11 +27,16 @@ MERGE_KEYS: dict[tuple[str, ...], str] = {
     ("spec", "topologySpreadConstraints"): "topologyKey",
     ("spec", "schedulingGates"): "name",
     ("spec", "resourceClaims"): "name",
+    ("spec", "evictionResponders"): "name",
+    ("spec", "volumes", "ephemeral", "volumeClaimTemplate", "metadata", "ownerReferences"): "uid",
     **{("spec", containers): "name" for containers in _CONTAINERS},
     **{("spec", containers, name): key for containers in _CONTAINERS for name, key in _CONTAINER.items()},
 }
 # Lists of plain values to which a patch adds.
-MERGED_VALUES = {("metadata", "finalizers")}
+MERGED_VALUES = {
+    ("metadata", "finalizers"),
+    ("spec", "volumes", "ephemeral", "volumeClaimTemplate", "metadata", "finalizers"),
+}
 
 
 class PatchError(ValueError):
@@ -56,7 +61,7 @@ def _map(original: Manifest, patch: Manifest, kind: tuple[str, ...], where: str)
         return None
     if directive == "replace":
         return {key: _plain(value) for key, value in patch.items() if key != PATCH}
-    if directive not in {None, "merge"}:
+    if directive not in (None, "merge"):
         raise PatchError(_at(where, PATCH), f"{directive!r} is not allowed; allowed: merge, replace, delete")
     result = dict(original)
     if RETAIN in patch:
@@ -72,16 +77,16 @@ def _map(original: Manifest, patch: Manifest, kind: tuple[str, ...], where: str)
         before = result.get(key)
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(before, dict):
-            inner = _map(before, value, here, at)
-            if inner is None:
-                result.pop(key)
+        elif isinstance(value, dict):
+            inner = _map(before if isinstance(before, dict) else {}, value, here, at)
+            if inner is None or (PATCH in value and not isinstance(before, dict)):  # nothing there to be changed
+                result.pop(key, None)
             else:
                 result[key] = inner
         elif isinstance(value, list) and here in MERGE_KEYS:
             result[key] = _items(before if isinstance(before, list) else [], value, here, at)
         elif isinstance(value, list) and here in MERGED_VALUES:
-            result[key] = list(dict.fromkeys([*(before or []), *value]))
+            result[key] = [*(before or []), *(each for each in value if each not in (before or []))]
         else:
             result[key] = _plain(value)
     return result
@@ -100,7 +105,7 @@ def _directive(result: Manifest, key: str, value: Any, where: str) -> None:
 
 
 def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: str) -> list[Any]:
-    """Of a list whose items are known by a field: theirs are changed, new ones follow."""
+    """Of a list whose items are known by a field: theirs are changed, new ones are added."""
     key = MERGE_KEYS[kind]
     wanted: list[Manifest] = []
     replace = False
@@ -114,7 +119,7 @@ def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: 
             replace = True
             if any(name != PATCH for name in item):
                 wanted.append({name: value for name, value in item.items() if name != PATCH})
-        elif key not in item:
+        elif not isinstance(item.get(key), str | int):
             raise PatchError(_at(at, key), f"is required: it says which of {kind[-1]} is meant")
         elif directive == "delete":
             items = [each for each in items if each.get(key) != item[key]]
@@ -132,12 +137,12 @@ def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: 
 
 
 def _ordered(before: list[Any], patched: list[Any], items: dict[Any, Any]) -> list[Any]:
-    """Patched items in the patch's order, the others in their own; a patched one follows all that stood before it."""
+    """Patched items in the patch's order, the others in their own; new ones come as early as that allows."""
     place = {name: index for index, name in enumerate(before)}
     untouched = [name for name in before if name not in set(patched)]
     order: list[Any] = []
     for name in patched:
-        while untouched and not (name in place and place[name] < place[untouched[0]]):
+        while untouched and name in place and place[untouched[0]] < place[name]:
             order.append(untouched.pop(0))
         order.append(name)
     return [items[name] for name in (*order, *untouched)]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from trainserve.kube.cluster import Conflict, Forbidden, Manifest, NotFound
 from trainserve.kube.names import LEASE, NODE, Kind
 from trainserve.local import nodedevices, nodeobject, nodeprocess, nodeshape, podspec
 from trainserve.local.nodedevices import Devices
-from trainserve.local.nodefolders import KEPT_S, folder_name, outdated, tidy
+from trainserve.local.nodefolders import KEPT_S, Room, folder_name, outdated, tidy
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodeobject import LEASE_S, Machine, NodeShape
 from trainserve.machine import locks
@@ -253,6 +254,25 @@ def test_folders_of_pods_that_are_gone_for_a_week_go(tmp_path: Path) -> None:
     folder("written-to", KEPT_S - 1)
     (tmp_path / "file").touch()
     assert outdated(tmp_path, {"there"}, NOW) == [old]
+
+
+def test_a_full_disk_is_told_once_and_that_there_is_room_again_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = Room(tmp_path / "pods")
+    room.look()  # it is not there: what needs it says so
+    room = Room(tmp_path)
+    room.look()
+    assert caplog.text == ""
+    free = os.statvfs(tmp_path)
+    for blocks, files in ((0, 10**6), (0, 0), (10**6, 1), (10**6, 10**6), (10**6, 10**6)):
+        values = {**{name: getattr(free, name) for name in ("f_frsize", "f_files")}, "f_bavail": blocks}
+        found = SimpleNamespace(**values, f_favail=files)
+        monkeypatch.setattr(os, "statvfs", lambda _, found=found: found)
+        room.look()
+    first, second = caplog.messages
+    assert first.startswith(f"{tmp_path} is full: what pods write from now on is lost")
+    assert second == f"{tmp_path} has room again"
 
 
 # Which GPUs they get.

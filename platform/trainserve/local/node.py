@@ -22,7 +22,7 @@ from trainserve.kube.names import POD
 from trainserve.kube.outage import problem
 from trainserve.local import nodeprogress, nodestatus, podspec, process
 from trainserve.local.nodedevices import Devices
-from trainserve.local.nodefolders import folder_name, keep_tidy
+from trainserve.local.nodefolders import Room, folder_name, keep_tidy
 from trainserve.local.nodeheart import NodeHeart
 from trainserve.local.nodenetwork import Network
 from trainserve.local.nodeobject import Machine, NodeShape
@@ -126,6 +126,7 @@ class Node:
         parts += [asyncio.create_task(progress.run(), name="progress")]
         tidying = keep_tidy(self._settings.pods, lambda: self._there, self._clock)
         parts += [asyncio.create_task(tidying, name="folders")]
+        parts += [asyncio.create_task(Room(self._settings.pods).watch(), name="room")]
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             done, _ = await asyncio.wait((*parts, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
 EVERY_S = 3600.0
+LOOK_EVERY_S = 10.0
+LEAST_BYTES = 1 << 20
+LEAST_FILES = 16
 
 
 def folder_name(pod: Manifest) -> str:
@@ -43,6 +47,40 @@ def tidy(pods: Path, there: Collection[str], now: float) -> None:
             log.info("removed the logs of a pod that is gone for a week: %s", path.name)
     except OSError as error:
         log.warning("old logs of pods cannot be removed: %s; tried again in an hour", error)
+
+
+class Room:
+    """Tells once that the disk of the pods' folders is full, and once that it is no more.
+
+    A program's output that cannot be written is lost without a word, and its last message too.
+    """
+
+    def __init__(self, pods: Path) -> None:
+        self._pods = pods
+        self._full = False
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def look(self) -> None:
+        try:
+            found = os.statvfs(self._pods)
+        except OSError as error:
+            log.debug("%s: %s", self._pods, error)  # what needs the folder says it
+            return
+        full = found.f_bavail * found.f_frsize < LEAST_BYTES or (found.f_files > 0 and found.f_favail < LEAST_FILES)
+        if full and not self._full:
+            log.warning(
+                "%s is full: what pods write from now on is lost, their last messages too. hint: remove logs of old "
+                "pods there, or run the node with another --root",
+                self._pods,
+            )
+        elif self._full and not full:
+            log.warning("%s has room again", self._pods)
+        self._full = full
 
 
 def _last_written(folder: Path) -> float:

@@ -12,7 +12,7 @@ from trainserve.client.cluster.watch import watching
 from trainserve.client.runs import EventRow, event_row
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
-from trainserve.kube.names import EVENT, POD
+from trainserve.kube.names import EVENT
 
 PAGE = 500
 LOOK_S = 1.0
@@ -26,7 +26,7 @@ async def told(session: Session, run: ClusterRun, job: Manifest) -> list[Manifes
 
 async def told_of_pods(session: Session, run: ClusterRun) -> list[Manifest]:
     """Those of pods of the job's name."""
-    return [event for event in await _all(session, run, {"involvedObject.kind": POD.kind}) if _is_childs(event, run)]
+    return [event for event in await _all(session, run) if _is_childs(event, run)]
 
 
 async def rows(session: Session, run: ClusterRun, *, follow: bool = False) -> AsyncIterator[list[EventRow]]:
@@ -39,7 +39,7 @@ async def rows(session: Session, run: ClusterRun, *, follow: bool = False) -> As
         over = False
         while True:
             new = []
-            for event in await told(session, run, watched.job):
+            for event in await _told_if_there(session, run, watched.job):
                 count = int(event.get("count") or 1)
                 if seen.get(event["metadata"]["uid"]) != count:
                     seen[event["metadata"]["uid"]] = count
@@ -53,11 +53,19 @@ async def rows(session: Session, run: ClusterRun, *, follow: bool = False) -> As
             await (asyncio.sleep(LOOK_S) if over else watched.next(LOOK_S))
 
 
-async def _all(session: Session, run: ClusterRun, fields: dict[str, str] | None = None) -> list[Manifest]:
+async def _told_if_there(session: Session, run: ClusterRun, job: Manifest) -> list[Manifest]:
+    """None while the server is away: whoever watches the job bears that, and tells it."""
+    try:
+        return await told(session, run, job)
+    except OSError:
+        return []
+
+
+async def _all(session: Session, run: ClusterRun) -> list[Manifest]:
     found: list[Manifest] = []
     token = ""
     while True:
-        page = await session.cluster.list(EVENT, run.place.namespace, fields=fields, limit=PAGE, continue_token=token)
+        page = await session.cluster.list(EVENT, run.place.namespace, limit=PAGE, continue_token=token)
         found += page.items
         token = page.continue_token
         if not token:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from trainserve.client.cluster.connect import Session
@@ -299,7 +300,8 @@ class _Follower:
         waits = waits_for(watched.job, watched.pods, self._events)
         if waits and watched.pods and time.monotonic() - self._events_at > EVENTS_EVERY_S:
             self._events_at = time.monotonic()
-            self._events = await told_of_pods(self._session, watched.run)
+            with suppress(ApiError, OSError):  # they only add to what the pods say
+                self._events = await told_of_pods(self._session, watched.run)
             waits = waits_for(watched.job, watched.pods, self._events)
         if waits and waits != self._told:
             self._session.listener.notice(f"waiting: {waits}")

@@ -46,7 +46,7 @@ def _of_pod(pod: Manifest, event: Manifest | None) -> str | None:
     scheduled = {each["type"]: each for each in status.get("conditions") or []}.get(names.CONDITION_POD_SCHEDULED)
     if scheduled and scheduled["status"] == "False":
         return f"{scheduled.get('reason')}: {scheduled.get('message') or 'no node yet'}"
-    if any((each.get("state") or {}).get("running") for each in status.get("initContainerStatuses") or []):
+    if any("running" in (each.get("state") or {}) for each in status.get("initContainerStatuses") or []):
         return "waits for the master"
     if event is not None:
         return f"{event.get('reason')}: {event.get('message', '')}"

@@ -1,6 +1,6 @@
 """A cluster of one real node to try things on by hand, until Ctrl-C. Root only; see docs/how-to/test-on-a-node.md.
 
-sudo .venv/bin/python tests/node/by_hand.py
+sudo .venv/bin/python tests/node/by_hand.py [--bare]     --bare: without the operator
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def main() -> None:
             nodebinaries.require_packages()
             cluster = NodeCluster(Path(folder))
             cluster.start()
-            cluster.install_kind()
+            if "--bare" in sys.argv[1:]:
+                cluster.install_kind()
+            else:
+                cluster.install_operator()
             print(f"export KUBECONFIG={cluster.control_plane.kubeconfig}")
             print(f"export PATH={clusterbinaries.binaries('kubectl')}:$PATH", flush=True)
             enter = " ".join(cluster.node.inside.words("bash"))

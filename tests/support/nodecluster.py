@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
-from support import nodeimages, nodepackages
+from support import imagestore, nodeimages, nodepackages
 from support.controlplane import ControlPlane
+from support.gomodules import say
+from support.helm import OPERATOR_CHART, RELEASE, helm
 from support.kubectl import Kubectl
 from support.real import connected, install
-from support.realnode import RealNode
+from support.realnode import FOLDER, RealNode
+from trainserve.errors import EnvironmentProblem
+from trainserve.kube import names
+
+ROLLED_OUT_S = 120
 
 
 class NodeCluster:
@@ -32,6 +39,8 @@ class NodeCluster:
             self.node.start(self.control_plane)
             self.node.load(nodeimages.pause(self.folder))
             self.node.load(base)
+            # What the training image is called by default: its packages come by an overlay (support/nodeteam.py).
+            self.node.ctr("images", "tag", nodeimages.BASE_IMAGE, names.image_for(names.IMAGE_TRAINER))
         except BaseException:
             self.stop()
             raise
@@ -40,10 +49,43 @@ class NodeCluster:
         self.node.stop()
         self.control_plane.stop()
         nodepackages.remove()
+        shutil.rmtree(FOLDER / "volumes", ignore_errors=True)
 
     def install_kind(self) -> None:
         """The CRD alone, without the operator."""
         asyncio.run(_install(str(self.control_plane.kubeconfig)))
+
+    def install_operator(self) -> None:
+        """Build the operator's image, and install its chart with its own values; returns when its pods are ready."""
+        say("building the operator's image: seconds where its packages are built already")
+        built = imagestore.build(names.IMAGE_OPERATOR)
+        wanted = names.image_for(names.IMAGE_OPERATOR)
+        archive = self.folder / "operator.tar"
+        archive.unlink(missing_ok=True)
+        imagestore.buildah("push", "--quiet", built, f"docker-archive:{archive}:{wanted}")
+        self.node.load(archive)
+        archive.unlink()
+        labels = {names.LABEL_POD_SECURITY: names.POD_SECURITY}
+        metadata = {"name": names.OPERATOR_NAMESPACE, "labels": labels}
+        self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.upgrade_operator()
+
+    def operator_log(self) -> str:
+        """The end of what its pods have said."""
+        words = ("logs", "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}", "--tail=40", "--prefix")
+        return self.kubectl.run(*words, f"--namespace={names.OPERATOR_NAMESPACE}").stdout
+
+    def upgrade_operator(self, *flags: object) -> None:
+        """Install or upgrade the chart; `flags` such as --set=progress=proxy."""
+        where = f"--namespace={names.OPERATOR_NAMESPACE}"
+        done = helm(
+            *("upgrade", "--install", RELEASE, OPERATOR_CHART, where, *flags, "--wait", f"--timeout={ROLLED_OUT_S}s"),
+            kubeconfig=self.control_plane.kubeconfig,
+            timeout_s=ROLLED_OUT_S + 30,
+        )
+        if done.returncode:
+            pods = self.kubectl.run("describe", "pods", where).stdout[-3000:]
+            raise EnvironmentProblem(f"the operator's chart cannot be installed:\n{done.stderr.strip()}\n{pods}")
 
 
 async def _install(kubeconfig: str) -> None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support import nodepackages
+from support.command import command, environment
 from support.kubectl import Kubectl
 from support.nodeconfig import NODE
+from support.nodeimages import BASE_IMAGE
 from support.realnode import FOLDER
-from trainserve.kube import names
+from trainserve.kube import names, security
 from trainserve.kube.cluster import Manifest
 
 PICTURES = "pictures"
 RUNS = "runs"
 _PACKAGES = {nodepackages.CODE: "/packages/code", nodepackages.SITE: "/packages/site"}
-ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,50 @@ class NodeTeam:
     def output(self) -> Path:
         return self.folder / RUNS
 
-    def overlay(self) -> Path:
-        """A file for `platform train --overlay`."""
+    def overlay(self, **requests: str) -> Path:
+        """A file for `platform train --overlay`; `requests` of each pod, such as cpu="400m"."""
         path = self.folder / "overlay.json"
-        path.write_text(json.dumps({"spec": mounted({"name": names.CONTAINER})}))
+        resources = {"resources": {"requests": requests}} if requests else {}
+        path.write_text(json.dumps({"spec": mounted({"name": names.CONTAINER, **resources})}))
         return path
 
-    def events(self) -> str:
-        """Of this namespace, for a failed test's report."""
-        return self.kubectl.run("get", "events", "--sort-by=.lastTimestamp").stdout
+    def platform(self, *words: object, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run the command as somebody with this team's kubeconfig, to its end."""
+        return subprocess.run(
+            command(*words),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env=self.environment(),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Of the command: this cluster, and a home of its own."""
+        return {**environment(self.folder / "home"), "KUBECONFIG": str(self.kubectl.kubeconfig)}
+
+    def said(self, *words: object, timeout_s: float = 300) -> str:
+        """What the command prints; another exit code than 0 fails the test in its words."""
+        done = self.platform(*words, timeout_s=timeout_s)
+        assert done.returncode == 0, f"platform {' '.join(map(str, words))}: {done.returncode}\n{done.stderr}"
+        return done.stdout
+
+    def train(self, name: str, *flags: object) -> list[object]:
+        """The words of `platform train` for a run on this cluster, from the claim of pictures to that of runs."""
+        place = ("--backend", "kubernetes", "--namespace", self.namespace)
+        claims = ("--data", f"pvc://{PICTURES}", "--output", f"pvc://{RUNS}")
+        return ["train", *place, *claims, "--name", name, "--overlay", self.overlay(), *flags]
+
+    def described(self) -> str:
+        """What there is and what happened, for a failed test's report."""
+        asked = (
+            ("get", "pytorchjobs,pods,podgroups", "-o", "wide"),
+            ("describe", "pytorchjobs"),
+            ("get", "events", "--sort-by=.lastTimestamp"),
+            ("logs", "-l", names.LABEL_JOB_NAME, "--tail=15", "--prefix", "--all-containers"),
+        )
+        return "\n".join(f"$ kubectl {' '.join(words)}\n{self.kubectl.run(*words).stdout}" for words in asked)
 
 
 def mounted(container: Manifest) -> Manifest:
@@ -61,15 +99,34 @@ def mounted(container: Manifest) -> Manifest:
     return {"containers": [full], "volumes": volumes}
 
 
-def restricted() -> tuple[Manifest, Manifest]:
-    """The security contexts of a pod and of its container that "restricted" wants."""
-    pod = {"runAsNonRoot": True, "runAsUser": names.POD_USER, "seccompProfile": {"type": "RuntimeDefault"}}
-    container = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+def template(script: str, *, packages: bool = False, **container: Any) -> Manifest:
+    """A restricted pod template whose container runs a Python script; `packages`: it may import ours."""
+    full = {
+        "name": names.CONTAINER,
+        "image": BASE_IMAGE,
+        "command": ["python", "-u", "-c", script],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security.of_container(),
+        **container,
     }
-    return pod, container
+    spec = mounted(full) if packages else {"containers": [full], "volumes": []}
+    spec["volumes"] = [*spec["volumes"], {"name": "tmp", "emptyDir": {}}]
+    found = spec["containers"][0]
+    found["volumeMounts"] = [*found.get("volumeMounts", []), {"name": "tmp", "mountPath": "/tmp"}]
+    return {"spec": {**spec, "securityContext": security.of_pod(), "automountServiceAccountToken": False}}
+
+
+def scripted(name: str, master: Manifest, worker: Manifest | None = None, workers: int = 1) -> Manifest:
+    """A PyTorchJob of such templates."""
+    replicas = {names.REPLICA_MASTER: {"replicas": 1, "restartPolicy": "ExitCode", "template": master}}
+    if worker is not None:
+        replicas[names.REPLICA_WORKER] = {"replicas": workers, "restartPolicy": "ExitCode", "template": worker}
+    return {
+        "apiVersion": names.PYTORCHJOB.api_version,
+        "kind": names.PYTORCHJOB.kind,
+        "metadata": {"name": name},
+        "spec": {"pytorchReplicaSpecs": replicas},
+    }
 
 
 def make_team(kubectl: Kubectl, namespace: str, pictures: Path | None = None) -> NodeTeam:
@@ -82,7 +139,11 @@ def make_team(kubectl: Kubectl, namespace: str, pictures: Path | None = None) ->
         shutil.copytree(pictures, folder / PICTURES)
     (folder / RUNS).mkdir()
     kubectl.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": {ENFORCE: "restricted"}}}
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": {names.LABEL_POD_SECURITY: names.POD_SECURITY}},
+        }
     )
     kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={namespace}", "--timeout=30s")
     # A hostPath for what many mount and nobody may change: the kubelet would make a local volume the pod's group's.

@@ -25,6 +25,7 @@ FOLDER = Path("/var/lib/trainserve-test")  # pods of any user reach it, which th
 CGROUPS = Path("/sys/fs/cgroup")
 LINK = "trainserve-test"  # from this machine to the inside
 READY_S = 60.0
+WEIGHT = 8  # all pods together, beside each other program of this machine: pods' own weights count below it only
 STATE_MOUNTS = ("/run", "/var/log", "/var/lib/cni")  # where programs keep what belongs to the one node of a machine
 
 
@@ -197,9 +198,11 @@ def _make_cgroups() -> None:
     if (CGROUPS / "cgroup.controllers").exists():
         for path in (CGROUPS, CGROUPS / CGROUP):
             (path / "cgroup.subtree_control").write_text("+cpu +cpuset +memory +pids")
+        (CGROUPS / CGROUP / "cpu.weight").write_text(str(100 * WEIGHT))
     elif cpuset.exists():  # a new one is empty, and takes no process
         for name in ("cpuset.cpus", "cpuset.mems"):
             (cpuset / CGROUP / name).write_text((cpuset / name).read_text())
+        (CGROUPS / "cpu" / CGROUP / "cpu.shares").write_text(str(1024 * WEIGHT))
 
 
 def _remove_leftovers() -> None:

@@ -1,0 +1,103 @@
+"""Tests on one real node: containers, their network and limits, and the operator as pods: `make test-node`.
+
+Root only. They share a cluster and run one after the other, since the machine has room for one training.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import nodebinaries
+from support.command import platform
+from support.nodecluster import NodeCluster
+from support.nodeteam import NodeTeam, make_team, remove_team
+from support.nodetraining import digits_folder
+from trainserve.errors import EnvironmentProblem
+from trainserve.kube import names
+
+HERE = Path(__file__).parent
+MINUTES = 20
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(MINUTES * 60))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """What the cluster says belongs to a failed test's report: it is gone when somebody reads that."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    found = getattr(item, "funcargs", {})
+    if report.failed and isinstance(cluster := found.get("cluster"), NodeCluster):
+        report.sections.append(("operators", cluster.operator_log()))
+        if isinstance(team := found.get("team"), NodeTeam):
+            report.sections.append(("cluster", team.described()))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
+    """Control plane, node, and the operator installed by its chart."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():  # the first time takes minutes, and says so
+        try:
+            nodebinaries.require_packages()
+            found = NodeCluster(tmp_path_factory.mktemp("node"))
+            found.start()
+        except EnvironmentProblem as problem:
+            pytest.exit(str(problem), returncode=3)
+        try:
+            found.install_operator()
+        except BaseException:
+            found.stop()
+            raise
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 1797 pictures of scanned digits."""
+    folder = tmp_path_factory.mktemp("data")
+    got = platform("data", "get", "digits", folder / "digits", home=folder)
+    assert got.returncode == 0, got.stderr
+    return folder / "digits"
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 pictures of each digit."""
+    return digits_folder(tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture
+def make(cluster: NodeCluster) -> Iterator[Callable[..., NodeTeam]]:
+    """`make(pictures)`: a namespace where only restricted pods run, with its claims; it is removed at the end."""
+    made: list[NodeTeam] = []
+
+    def team(pictures: Path | None = None) -> NodeTeam:
+        made.append(make_team(cluster.kubectl, f"test-{secrets.token_hex(3)}", pictures))
+        return made[-1]
+
+    yield team
+    for each in made:
+        remove_team(each)
+
+
+@pytest.fixture
+def team(make: Callable[..., NodeTeam]) -> NodeTeam:
+    """Such a namespace, without pictures."""
+    return make()
+
+
+@pytest.fixture
+def operator_namespace() -> str:
+    return names.OPERATOR_NAMESPACE

@@ -14,7 +14,7 @@ IMAGE_FLAGS :=
 # Extras of pyproject.toml whose packages `make wheels` fetches; `rm manifests/images/wheels/*.whl` undoes it.
 WHEELS_OF := operator
 
-.PHONY: help setup demo test test-fast test-cluster test-kueue test-images lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
+.PHONY: help setup demo test test-fast test-cluster test-kueue test-kubeflow test-images lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -39,6 +39,9 @@ test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built
 
 test-kueue: $(READY)  ## beside the real Kueue, which is built once from its module (minutes)
 	@$(PY) -m pytest tests/kueue -q
+
+test-kubeflow: $(READY)  ## beside Kubeflow's own operator, which is built once from its module (Go; minutes)
+	@$(PY) -m pytest tests/kubeflow -q
 
 test-images: $(READY)  ## build the operator's image with buildah and run it (as root; a minute or two)
 	@$(PY) -m pytest tests/images tests/images/real -q

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-CLUSTER_TESTS = tuple(Path(__file__).parent / folder for folder in ("cluster", "kueue", "images/real"))
+CLUSTER_TESTS = tuple(
+    Path(__file__).parent / folder for folder in ("cluster", "kueue", "kubeflow", "node", "images/real")
+)
 
 
 def pytest_configure() -> None:

@@ -19,23 +19,21 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support import clusterbinaries, gomodules, kubeflow, real
+from support import clusterbinaries, kubeflow, real
 from support.controlplane import KWOK, ControlPlane
 from support.guarded import Guarded
 from support.kubectl import Kubectl
 from support.kwok import Kwok, add_nodes
 from trainserve.kube import names, replicas
 from trainserve.kube.client import KubeCluster, connect
-from trainserve.kube.cluster import AlreadyExists, ApiError, Manifest, NotFound
+from trainserve.kube.cluster import ApiError, Manifest, NotFound
 from trainserve.kube.crd import pytorchjob_crd
 from trainserve.kube.moments import rfc3339
 from trainserve.kube.pods import replica_pod
@@ -83,7 +81,7 @@ def job(name: str, namespace: str, workers: int, **run_policy: Any) -> Manifest:
 
 @asynccontextmanager
 async def ours(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Guarded]:
-    await use_crd(cluster, pytorchjob_crd())
+    await kubeflow.use_crd(cluster, pytorchjob_crd())
     ports = Reserved()
     address = f"{LOOPBACK}:{ports.port('metrics')}"
     words = [sys.executable, "-m", "trainserve", "operator", "run", "--kubeconfig", plane.kubeconfig]
@@ -96,46 +94,8 @@ async def ours(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Guard
         ports.release_all()
 
 
-@asynccontextmanager
-async def theirs(plane: ControlPlane, cluster: KubeCluster) -> AsyncIterator[Guarded]:
-    """Kubeflow's, for PyTorchJobs alone. Its webhook is registered for no namespace: no Service reaches it here."""
-    module = gomodules.files_of(kubeflow.MODULE, kubeflow.VERSION)
-    crd = yaml.safe_load((module / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml").read_text())
-    await use_crd(cluster, crd)
-    await kubeflow.prepare(cluster)
-    ports = Reserved()
-    words = [
-        gomodules.program(kubeflow.MODULE, kubeflow.VERSION, "training-operator.v1"),
-        f"--kubeconfig={plane.kubeconfig}",
-        "--enable-scheme=pytorchjob",
-        f"--metrics-bind-address={LOOPBACK}:{ports.port('metrics')}",
-        f"--health-probe-bind-address={LOOPBACK}:{ports.port('health')}",
-        f"--webhook-server-port={ports.port('webhook')}",
-    ]
-    process = Guarded(words, plane.folder / "theirs.log")
-    try:
-        await until(lambda: kubeflow.certificates_written(cluster))
-        await until(lambda: "Starting workers" in (plane.folder / "theirs.log").read_text(), process)
-        yield process
-    finally:
-        process.stop()
-        ports.release_all()
-        (plane.folder / "theirs.log").unlink()
-
-
-async def use_crd(cluster: KubeCluster, crd: Manifest) -> None:
-    """Install this CRD, or put its content into the place of the one that is there."""
-    try:
-        await cluster.create(names.CRD, None, crd)
-    except AlreadyExists:
-        ours_ = pytorchjob_crd()["metadata"]
-        marks = {
-            part: {key: (crd["metadata"].get(part) or {}).get(key) for key in ours_.get(part) or {}}
-            for part in ("labels", "annotations")
-        }
-        await cluster.patch(names.CRD, None, crd["metadata"]["name"], {"metadata": marks, "spec": crd["spec"]})
-    await real.install(cluster)
-    await asyncio.sleep(2)  # until the server has taken up the new schema
+def theirs(plane: ControlPlane, cluster: KubeCluster) -> AbstractAsyncContextManager[Guarded]:
+    return kubeflow.operating(plane, cluster, kubeflow.VERSION)
 
 
 # --- many jobs from nothing ---------------------------------------------------------------------------------------

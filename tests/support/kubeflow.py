@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import yaml
+
+from support import gomodules, real
+from support.controlplane import ControlPlane
+from support.guarded import Guarded
 from trainserve.kube import names
 from trainserve.kube.client import KubeCluster
 from trainserve.kube.cluster import AlreadyExists, Manifest
+from trainserve.kube.crd import pytorchjob_crd
+from trainserve.machine.ports import LOOPBACK, Reserved
 
 MODULE = "github.com/kubeflow/training-operator"
 VERSION = "v1.8.1"
 NAMESPACE = "kubeflow"
+STARTED_S = 120.0
 _SERVING = Path("/tmp/k8s-webhook-server/serving-certs")  # where its webhook server looks: no flag says otherwise
 SECRET = names.Kind("", "v1", "Secret", "secrets")
 WEBHOOKS = names.Kind(
@@ -58,3 +70,48 @@ async def certificates_written(cluster: KubeCluster) -> bool:
             return False
         (_SERVING / name).write_bytes(base64.b64decode(data[name]))
     return True
+
+
+@asynccontextmanager
+async def operating(plane: ControlPlane, cluster: KubeCluster, version: str) -> AsyncIterator[Guarded]:
+    """It at work on PyTorchJobs alone. Its webhook is registered for no namespace: no Service reaches it here."""
+    module = gomodules.files_of(MODULE, version)
+    await use_crd(cluster, yaml.safe_load((module / "manifests/base/crds/kubeflow.org_pytorchjobs.yaml").read_text()))
+    await prepare(cluster)
+    ports = Reserved()
+    log = plane.folder / "theirs.log"
+    words = [
+        gomodules.program(MODULE, version, "training-operator.v1"),
+        f"--kubeconfig={plane.kubeconfig}",
+        "--enable-scheme=pytorchjob",
+        f"--metrics-bind-address={LOOPBACK}:{ports.port('metrics')}",
+        f"--health-probe-bind-address={LOOPBACK}:{ports.port('health')}",
+        f"--webhook-server-port={ports.port('webhook')}",
+    ]
+    process = Guarded(words, log)
+    try:
+        give_up = time.monotonic() + STARTED_S
+        while not (await certificates_written(cluster) and "Starting workers" in log.read_text()):
+            assert process.alive(), f"it has ended:\n{process.tail()}"
+            assert time.monotonic() < give_up, f"not at work within {STARTED_S:.0f} s:\n{process.tail()}"
+            await asyncio.sleep(0.1)
+        yield process
+    finally:
+        process.stop()
+        ports.release_all()
+        log.unlink()
+
+
+async def use_crd(cluster: KubeCluster, crd: Manifest) -> None:
+    """Install this CRD, or put its content into the place of the one that is there."""
+    try:
+        await cluster.create(names.CRD, None, crd)
+    except AlreadyExists:
+        ours = pytorchjob_crd()["metadata"]
+        marks = {
+            part: {key: (crd["metadata"].get(part) or {}).get(key) for key in ours.get(part) or {}}
+            for part in ("labels", "annotations")
+        }
+        await cluster.patch(names.CRD, None, crd["metadata"]["name"], {"metadata": marks, "spec": crd["spec"]})
+    await real.install(cluster)
+    await asyncio.sleep(2)  # until the server has taken up the new schema

@@ -115,6 +115,8 @@ def run() -> int:
     report = Report(output if group.is_first else None, None if told is None else told.hear)
     if group.is_first:
         log.info("%s", checked)
+    # Of each rank, so that its log says whose it is and that it came this far.
+    log.info("rank %d of %d: %s, threads: %d", group.rank, group.world_size, group.device, threads)
     listing = same_pictures(fetched(classifier, group), group, output, max(1, cores // group.ranks_here))
     recipe = prepare(classifier, listing, group)
     preflight.sized(group, classifier, recipe, output, cores)

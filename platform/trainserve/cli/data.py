@@ -25,16 +25,18 @@ from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
 from trainserve.cli.signals import end_tidily
 from trainserve.cli.spec_flags import given, spec_options
+from trainserve.cli.where import kube_context_option
 from trainserve.client.client import Client
 from trainserve.client.listener import Lines, Listener
 from trainserve.errors import EXIT_DATA, EXIT_OK, UserError
 from trainserve.machine import cgroup
+from trainserve.machine.usage import size_words
 from trainserve.train.get_sources import SOURCES
 
 
-@click.group("data", short_help="Get example data, or check your own.")
+@click.group("data", short_help="Get example data, check your own, or push it to a store.")
 def data_command() -> None:
-    """Get example data, or check your own."""
+    """Get example data, check your own, or push it to a store."""
 
 
 @data_command.command("get")
@@ -53,7 +55,7 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
     $TRAINSERVE_HOME/downloads.
     """
     end_tidily()
-    with _Downloads() as heard:
+    with _Transfers() as heard:
         try:
             found = Client(heard).get_data(dataset, folder, local=local, limit=limit)
         except KeyboardInterrupt:
@@ -68,8 +70,44 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
     return EXIT_OK
 
 
-class _Downloads(Listener):
-    """A bar for each file on a terminal; elsewhere a line for each file."""
+@data_command.command("push")
+@click.argument("folder", metavar="FOLDER", type=FilePath())
+@click.argument("store", metavar="[STORE]", required=False)
+@kube_context_option()
+@click.option("--namespace", metavar="NAME", help="Of the claim. [default: the context's]")
+@click.option("--image", metavar="IMAGE", help="Of the helper pod for a claim. [default: the context's]")
+@output_option("table", "json", "yaml", "name")
+def push_command(
+    folder: Path, store: str | None, kube_context: str | None, namespace: str | None, image: str | None, fmt: str
+) -> int:
+    """Upload the pictures of FOLDER below STORE, where the pods of a cluster find them, and print the URL.
+
+    STORE is a bucket (s3://BUCKET/PATH, gs://, az://) or a claim (pvc://CLAIM/PATH), which a short-lived pod mounts; by
+    default the context's dataStore. The data's folder there is named by its digest: the same pictures are not sent
+    twice, and the same command goes on where it was stopped. S3 is asked as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    AWS_REGION and AWS_ENDPOINT_URL or a profile of ~/.aws say.
+    """
+    from trainserve.client.cluster.push import push
+    from trainserve.client.cluster.target import target
+
+    end_tidily()
+    place, where, picture = target(store, kube_context=kube_context, namespace=namespace, image=image)
+    with _Transfers() as heard:
+        try:
+            found = push(folder, where, place, heard, image=picture)
+        except KeyboardInterrupt:
+            again = shlex.join(["platform", "data", "push", str(folder), where])
+            say(f"stopped; what was sent stays, and the same command goes on:\n  {again}")
+            raise
+    emit(fmt, asdict(found), table=lambda: found.url, names=[found.url])
+    sent = f"{size_words(found.sent)} sent" if found.sent else "nothing had to be sent"
+    say(f"{found.pictures} pictures, {size_words(found.bytes)}, {sent}; {found.digest}")
+    say(f"next: {shlex.join(['platform', 'train', '--data', found.url, '--data-digest', found.digest])}")
+    return EXIT_OK
+
+
+class _Transfers(Listener):
+    """A bar for each file or data set on a terminal; elsewhere lines."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -80,17 +118,29 @@ class _Downloads(Listener):
         self._tasks: dict[str, TaskID] = {}
         self._lines = Lines(say)
 
-    def __enter__(self) -> _Downloads:
+    def __enter__(self) -> _Transfers:
         self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
 
+    def notice(self, text: str) -> None:
+        say(text)
+
     def downloading(self, file: str, done: int, total: int) -> None:
         if self._bar.disable:
             self._lines.downloading(file, done, total)
-            return
+        else:
+            self._show(file, done, total)
+
+    def uploading(self, name: str, done: int, total: int) -> None:
+        if self._bar.disable:
+            self._lines.uploading(name, done, total)
+        else:
+            self._show(name, done, total)
+
+    def _show(self, file: str, done: int, total: int) -> None:
         if file not in self._tasks:
             self._tasks[file] = self._bar.add_task(file, total=total or None)
         self._bar.update(self._tasks[file], completed=done, total=total or None)

@@ -22,6 +22,9 @@ class Listener:
     def downloading(self, file: str, done: int, total: int) -> None:
         """So many bytes of a file are here; `total` is 0 where it is not known."""
 
+    def uploading(self, name: str, done: int, total: int) -> None:
+        """So many bytes of a data set are where it is pushed to, those that were there before included."""
+
     def following(self, run: str) -> None:
         """The run's processes are started, and its events follow."""
 
@@ -51,6 +54,13 @@ class Lines(Listener):
         if file not in self._files:
             self._files.add(file)
             self._write(f"downloading {file}" + (f", {size_words(total)}" if total else ""))
+
+    def uploading(self, name: str, done: int, total: int) -> None:
+        """A line every `step_every_s` seconds."""
+        if self._clock() >= self._next_step:
+            self._next_step = self._clock() + self._step_every_s
+            share = 100 * done / total if total else 100.0
+            self._write(f"uploading {name}: {share:.0f} % of {size_words(total)}")
 
     def event(self, event: Event) -> None:
         """One event; of the steps one every `step_every_s` seconds."""

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -27,6 +27,7 @@ from kubernetes.aio import config as official_config
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube.answers import lines, no_answer, put_off_s, refusal
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
+from trainserve.kube.exec import HEARTBEAT_S, PROTOCOLS, Exec
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
 from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, Kind
 from trainserve.kube.outage import NoAnswer, Origin, Outage, Unauthorized
@@ -264,6 +265,51 @@ class KubeCluster:
         if len(answer) > limit:
             raise ValueError(f"its answer has more than {limit} bytes")
         return answer
+
+    @asynccontextmanager
+    async def exec(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> AsyncIterator[Exec]:
+        """stdin, stdout and stderr of a command in a container, for the length of a block.
+
+        Some request must have been answered before. Raises ApiError where the server says no, NoAnswer.
+        """
+        rest = self._api.rest_client
+        if rest.pool_manager is None:
+            raise ConnectionError("there is no connection to the API server yet")
+        words = [("stdin", "1"), ("stdout", "1"), ("stderr", "1"), ("container", container)]
+        query = urlencode([*words, *(("command", word) for word in command)])
+        where = _path(POD, namespace, pod, "exec")
+        headers = {"User-Agent": "trainserve"}
+        began, status = self._clock(), 0
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], where, "GET", None)
+            async with (
+                aiohttp.ClientSession(
+                    connector=rest.pool_manager.connector,
+                    connector_owner=False,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    trust_env=True,
+                ) as session,
+                session.ws_connect(
+                    f"{self._api.configuration.host}{where}?{query}",
+                    headers=headers,
+                    protocols=PROTOCOLS,
+                    heartbeat=HEARTBEAT_S,
+                    max_msg_size=0,
+                    proxy=rest.proxy,
+                    proxy_headers=rest.proxy_headers,
+                    server_hostname=self._api.configuration.tls_server_name,
+                ) as socket,
+            ):
+                status = 101
+                yield Exec(socket)
+        except aiohttp.WSServerHandshakeError as error:
+            status = error.status
+            raise refusal(error.status, (error.message or "").encode(), self._origin) from error
+        except (aiohttp.ClientError, TimeoutError, official_config.ConfigException) as error:
+            raise no_answer(f"exec in pod {pod}", error, self._origin) from error
+        finally:
+            if self._on_request is not None:
+                self._on_request("create", POD, status, self._clock() - began)
 
     async def read_log(self, namespace: str, pod: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """A container's log in pieces of any length. `query`: container, follow, previous, sinceTime, tailLines, ...

@@ -41,6 +41,7 @@ VALIDATING_WEBHOOKS = Kind(
     "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"
 )
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
+CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
@@ -125,6 +126,15 @@ BROKEN_GANG_GRACE_S = 30
 # The same for a run on this machine that its user stops: whoever waits for it waits half a minute at most. Where the
 # step and the checkpoint take longer, the checkpoint before counts.
 CANCEL_GRACE_S = 20
+
+# A pod that mounts a claim for `platform data push` and for reading an output.
+HELPER_PREFIX = "trainserve-reach-"  # of its name; random letters follow
+LABEL_HELPER = "trainserve.dev/helper"  # on it
+HELPER_REACH = "reach"  # the label's value
+HELPER_IDLE_S = 120  # it ends by itself when nobody has asked it for so long: whoever made it is dead
+HELPER_LONGEST_S = 24 * 3600  # activeDeadlineSeconds: whatever happens
+HELPER_CONTAINER = "reach"
+HELPER_MOUNT = "/volume"
 
 REPLICA_MASTER = "Master"
 REPLICA_WORKER = "Worker"

@@ -24,7 +24,7 @@ LARGEST = 4 * 2**30  # bytes of a file of ours; the largest has 1.5 GiB
 Heard = Callable[[int, int], None]  # (bytes done, bytes in all or 0 where not known)
 
 
-def fetch_whole(url: str, part: Path, heard: Heard, *, hint: str, largest: int | None = LARGEST) -> None:
+def fetch_whole(url: str, part: Path, heard: Heard, *, hint: str, largest: int | None = None) -> None:
     """`fetch` until all is there: again after a broken connection or an error of the server, with a pause.
 
     Raises EnvironmentProblem with `hint` where TRIES in a row bring no new byte, or the server says no; OSError of the
@@ -48,12 +48,14 @@ def fetch_whole(url: str, part: Path, heard: Heard, *, hint: str, largest: int |
             time.sleep(failures)
 
 
-def fetch(url: str, part: Path, heard: Heard, largest: int | None = LARGEST) -> None:
+def fetch(url: str, part: Path, heard: Heard, largest: int | None = None) -> None:
     """Append to `part` what is missing; `heard(bytes done, bytes in all or 0 where not known)` after each chunk.
 
-    Raises OSError and HTTPException, also where the body ends too early, EnvironmentProblem where it does not end.
+    `largest` bytes may come; default LARGEST. Raises OSError and HTTPException, also where the body ends too early,
+    EnvironmentProblem where it does not end.
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
+    largest = largest or LARGEST
     if urlsplit(url).scheme not in {"http", "https"}:
         raise ValueError(f"{url}: http or https")
     request = urllib.request.Request(url, headers={"User-Agent": "trainserve"})  # noqa: S310  checked above
@@ -76,9 +78,7 @@ def fetch(url: str, part: Path, heard: Heard, largest: int | None = LARGEST) -> 
             while chunk := answer.read(CHUNK):
                 out.write(chunk)
                 done += len(chunk)
-                if (
-                    largest is not None and done > largest
-                ):  # of no use for a next try, which would begin where this ended
+                if done > largest:  # of no use for a next try, which would begin where this ended
                     part.unlink()
                     raise EnvironmentProblem(f"{url}: more than {largest:,} bytes came; removed")
                 heard(done, total)

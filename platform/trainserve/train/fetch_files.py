@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ def fetch_archive(
     if part.is_file() and part.stat().st_size:
         say(f"{url}: going on from {part.stat().st_size:,} bytes that an earlier try has left")
     if urlsplit(url).scheme.lower() in WEB:
-        fetch_whole(url, part, heard, hint="try again; check the network and the URL", largest=None)
+        fetch_whole(url, part, heard, hint="try again; check the network and the URL", largest=sys.maxsize)
     else:
         _append(bucket, name, item, part, heard)
     part.replace(whole)

@@ -38,7 +38,9 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
         print_objects(fmt, planned.manifests())
         return 0
     if dry_run == "server":
-        print_objects(fmt, submit.dry_run(planned))
+        with Display() as display:
+            found = submit.dry_run(planned, display)
+        print_objects(fmt, found)
         say("the API server takes it; nothing was created")
         return 0
     end_as_ctrl_c()

@@ -57,8 +57,7 @@ def plan(
         return generated[-1]
 
     source = Source("spec", document(spec)) if isinstance(spec, Classifier) else spec
-    classifier = load(source, sets, flags, name_for=name_for)
-    combinations.check_local(classifier)
+    classifier = load(source, sets, flags, name_for=name_for, rules=combinations.on_this_machine)
     found = Plan(weights.settled(classifier), bool(generated))
     _must_be_accepted(found.manifests()[1])
     return found
@@ -181,7 +180,7 @@ def _new_run(plan: Plan, listener: Listener, *, detach: bool) -> RunDir:
     processes = derive.world_size(classifier.spec)
     derive.check_pictures(classifier, len(vetted.train), imagecheck.median_short_side(vetted), processes)
     notices = [*vetted.notices] if detach else []  # whoever follows the run hears them from it
-    notices += combinations.no_effect_locally(classifier)
+    notices += combinations.no_effect_here(classifier)
     for notice in notices:
         listener.notice(notice)
     while True:

@@ -96,9 +96,14 @@ def check_pictures(classifier: Classifier, pictures: int, median_short_side_px: 
         )
 
 
-def check(classifier: Classifier) -> None:
-    """Everything that can be wrong between fields, before anything starts. Raises SpecError."""
-    per_process_batch(classifier.spec)
+def problems(classifier: Classifier) -> list[SpecError]:
+    """Everything that can be wrong between fields, before anything starts."""
+    found = []
+    try:
+        per_process_batch(classifier.spec)
+    except SpecError as error:
+        found.append(error)
     train = classifier.spec.train
     if train.amp == "fp16" and train.device == "cpu":
-        raise SpecError("spec.train.amp: fp16 needs a GPU, but spec.train.device is cpu", hint="use --amp bf16")
+        found.append(SpecError("spec.train.amp: fp16 needs a GPU, but spec.train.device is cpu", hint="use --amp bf16"))
+    return found

@@ -33,6 +33,7 @@ def load(
     flags: Mapping[str, tuple[str, Any]] | None = None,
     name_for: Callable[[str], str] | None = None,
     defaults: Mapping[str, tuple[str, Any]] | None = None,
+    rules: Callable[[Classifier], list[SpecError]] | None = None,
 ) -> Classifier:
     """The Classifier that these mean together.
 
@@ -41,6 +42,7 @@ def load(
         sets: `a.b=value` each; `spec.` may be left out; `null` goes back to the default.
         flags: dotted field path -> (the flag as typed, value).
         defaults: as `flags`, for fields that nothing else says; `--set FIELD=null` takes them out, too.
+        rules: what else can be wrong between fields, told with the rest.
         name_for: makes `metadata.name` from the data folder's name where nobody gave one.
 
     Raises:
@@ -77,10 +79,15 @@ def load(
         path = ("metadata", "name")
         _put(values, path, name_for(_name_of(_at(values, "spec", "data", "path"))), "--name")
         origin[path] = "--name"
-    return validate(values, source, origin)
+    return validate(values, source, origin, rules)
 
 
-def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPath, str]) -> Classifier:
+def validate(
+    values: Mapping[str, Any],
+    source: Source,
+    origin: Mapping[FieldPath, str],
+    rules: Callable[[Classifier], list[SpecError]] | None = None,
+) -> Classifier:
     """Validate raw values; `origin` says which fields came from a flag or --set and not from `source`."""
     for path, word in _texts(values, ()):
         try:
@@ -101,7 +108,12 @@ def validate(values: Mapping[str, Any], source: Source, origin: Mapping[FieldPat
             details = [detail for detail in details if detail["loc"] != ("metadata",)]
         problems = [_problem(detail, source, origin) for detail in details]
         raise SpecError("\n".join(dict.fromkeys(problems)), hint=_hint(details)) from None
-    derive.check(classifier)
+    wrong = [*derive.problems(classifier), *(rules(classifier) if rules else [])]
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        lines = [f"{each.message}; {each.hint}" if each.hint else each.message for each in wrong]
+        raise SpecError("\n".join(lines), hint="platform explain FIELD says what a field means")
     return classifier
 
 

@@ -148,6 +148,11 @@ def in_words(error: ApiError | OSError) -> PlatformError:
     return problem(error)
 
 
+def may_not(error: Forbidden) -> bool:
+    """Whether it is a role that this user lacks, and not a quota or an admission policy that the object meets."""
+    return _MAY_NOT.search(error.message) is not None
+
+
 def _forbidden(error: Forbidden) -> EnvironmentProblem:
     match = _MAY_NOT.search(error.message)
     if match is None:  # a quota, or an admission policy

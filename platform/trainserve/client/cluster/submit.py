@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainserve.client.cluster import checks
 from trainserve.client.cluster.connect import Place, Session, ask, default_namespace
 from trainserve.client.context import Context
 from trainserve.client.train import document
@@ -85,8 +86,7 @@ def plan(
         for field, value in (("spec.train.output", context.output), ("spec.pod.image", context.image))
         if value is not None
     }
-    classifier = load(source, sets, flags, name_for=name_for, defaults=defaults)
-    combinations.check(classifier)
+    classifier = load(source, sets, flags, name_for=name_for, defaults=defaults, rules=combinations.on_cluster)
     wanted = kube_context or context.kube_context
     chosen = namespace or classifier.metadata.namespace or context.namespace or default_namespace(wanted)
     found = ClusterPlan(classifier, Place(wanted, chosen), bool(generated))
@@ -94,18 +94,22 @@ def plan(
     return found
 
 
-def dry_run(plan: ClusterPlan) -> list[Manifest]:
+def dry_run(plan: ClusterPlan, listener: Listener) -> list[Manifest]:
     """What the API server would store, with its defaults; nothing is stored. Raises as `submit`."""
-    return [_create(plan, dry_run=True).job]
+    return [_create(plan, dry_run=True, listener=listener).job]
 
 
 def submit(plan: ClusterPlan, listener: Listener) -> Submitted:
-    """Create the job. Raises UserError for what the API server refuses, EnvironmentProblem where it cannot be asked."""
+    """Create the job, after its claims and pods have been looked at.
+
+    Raises UserError for what the API server refuses, EnvironmentProblem where it cannot be asked.
+    """
     return _create(plan, listener=listener)
 
 
 def _create(plan: ClusterPlan, *, dry_run: bool = False, listener: Listener | None = None) -> Submitted:
     async def create(session: Session) -> Submitted:
+        await checks.look(session, plan.place.namespace, plan.classifier, plan.manifests()[0])
         for named in _numbered(plan) if plan.name_is_free_to_change else [plan]:
             try:
                 for manifest in named.manifests():
@@ -116,6 +120,7 @@ def _create(plan: ClusterPlan, *, dry_run: bool = False, listener: Listener | No
                 continue
             except NotFound as error:
                 raise _absent(plan.place, error) from error
+            job["metadata"].pop("managedFields", None)  # for nobody to read
             return Submitted(plan.place, job)
         name = plan.classifier.metadata.name
         raise UserError(

@@ -4,45 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.clusterbinaries import ROOT
-from support.gomodules import kept, lock_of
+from support import sdk
 from support.kubectl import Kubectl
 from support.operating import Operator
 
-SDK = ("kubeflow-training==1.9.4", "kubernetes<36")
 SESSION = Path(__file__).parent / "sdk/session.py"
 
 
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
-    """The interpreter of an environment with the SDK, made once and kept in the user's cache."""
-    cache = kept()
-    cache.mkdir(parents=True, exist_ok=True)
-    wanted = cache / f"sdk-{'-'.join(SDK).replace('<', '_')}-py{sys.version_info.major}.{sys.version_info.minor}"
-    lock = lock_of(cache / "sdk.lock")
-    try:
-        if not wanted.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".sdk-") as scratch:
-                made = Path(scratch, "venv")
-                uv = shutil.which("uv") or str(ROOT / ".cache/uv/bin/uv")
-                python = ["--python", sys.executable]
-                subprocess.run([uv, "venv", "--quiet", "--relocatable", *python, made], check=True)
-                subprocess.run(
-                    [uv, "pip", "install", "--quiet", "--python", made / "bin/python", *SDK, "pyyaml"], check=True
-                )
-                made.replace(wanted)
-    finally:
-        os.close(lock)
-    return wanted / "bin/python"
+    return sdk.python()
 
 
 def test_the_sdk_creates_watches_updates_and_deletes_jobs(

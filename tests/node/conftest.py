@@ -15,10 +15,10 @@ import pytest
 from support import nodebinaries
 from support.command import platform
 from support.nodecluster import NodeCluster
+from support.nodedigits import SHORT, succeeded, weights_digest
 from support.nodeteam import NodeTeam, make_team, remove_team
 from support.nodetraining import digits_folder
 from trainserve.errors import EnvironmentProblem
-from trainserve.kube import names
 
 HERE = Path(__file__).parent
 MINUTES = 20
@@ -98,6 +98,13 @@ def team(make: Callable[..., NodeTeam]) -> NodeTeam:
     return make()
 
 
-@pytest.fixture
-def operator_namespace() -> str:
-    return names.OPERATOR_NAMESPACE
+@pytest.fixture(scope="session")
+def wanted(cluster: NodeCluster, few_digits: Path) -> str:
+    """The weights' digest of a short training that nobody disturbed."""
+    team = make_team(cluster.kubectl, "undisturbed", few_digits)
+    try:
+        team.said(*team.train("few", *SHORT), "--detach")
+        succeeded(team, "few")
+        return weights_digest(team, "few")
+    finally:
+        remove_team(team)

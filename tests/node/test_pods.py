@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from support.nodecluster import NodeCluster
 from support.nodeconfig import NODE
-from support.nodeteam import NodeTeam, scripted, template
+from support.nodeteam import WITHIN_S, NodeTeam, scripted, template
 from support.runs import wait_until
 from trainserve.kube import names
 
-WITHIN_S = 240.0  # on a machine that is busy
 MIB = 2**20
-
-
-def _job(team: NodeTeam, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = team.kubectl.json("get", "pytorchjob", name)
-    return found
-
-
-def _state(team: NodeTeam, name: str) -> str:
-    conditions = (_job(team, name).get("status") or {}).get("conditions") or [{"type": ""}]
-    return str(conditions[-1]["type"])
-
-
-def _until(team: NodeTeam, name: str, *states: str) -> dict[str, Any]:
-    """The job once its last condition is one of these."""
-    wait_until(lambda: _state(team, name) in states, f"{name} is {' or '.join(states)}", WITHIN_S)
-    return _job(team, name)
 
 
 def test_a_worker_finds_the_master_by_name_before_that_is_ready(team: NodeTeam) -> None:
@@ -47,7 +29,7 @@ def test_a_worker_finds_the_master_by_name_before_that_is_ready(team: NodeTeam) 
         "print(os.getuid(), address)"
     )
     team.kubectl.apply(scripted("names", master, worker))
-    _until(team, "names", names.SUCCEEDED)
+    team.until("names", names.SUCCEEDED)
     pods = {pod["metadata"]["name"]: pod for pod in team.kubectl.json("get", "pods")["items"]}
     assert team.kubectl("logs", "names-worker-0") == f"{names.POD_USER} {pods['names-master-0']['status']['podIP']}\n"
     assert team.kubectl("logs", "names-master-0") == "heard\n"
@@ -64,7 +46,7 @@ def test_shared_memory_is_as_large_as_the_pods_memory(team: NodeTeam) -> None:
     )
     limited = template(script, resources={"limits": {"memory": "200Mi"}})
     team.kubectl.apply(scripted("memory", limited))
-    _until(team, "memory", names.SUCCEEDED)
+    team.until("memory", names.SUCCEEDED)
     assert team.kubectl("logs", "memory-master-0").splitlines() == [str(200 * MIB), f"False {names.POD_USER}"]
 
 
@@ -78,7 +60,7 @@ def test_a_rank_that_is_killed_for_memory_is_the_jobs_cause_though_its_agent_liv
     )
     hungry = template(agent, packages=True, resources={"limits": {"memory": "256Mi"}})
     team.kubectl.apply(scripted("hungry", hungry))
-    job = _until(team, "hungry", names.FAILED)
+    job = team.until("hungry", names.FAILED)
     pod = team.kubectl.json("get", "pod", "hungry-master-0")
     ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
     assert json.loads(ended["message"])["signal"] == "SIGKILL", ended
@@ -92,7 +74,7 @@ def test_a_gang_that_the_node_has_no_room_for_gets_no_place_and_says_what_is_mis
     cores = int(node["status"]["allocatable"]["cpu"])
     large = template("pass", resources={"requests": {"cpu": "1"}})
     team.kubectl.apply(scripted("gang", large, large, workers=cores))
-    job = _until(team, "gang", names.PENDING)
+    job = team.until("gang", names.PENDING)
     pods = team.kubectl.json("get", "pods")["items"]
     assert [pod["spec"].get("nodeName") for pod in pods] == [None] * (cores + 1)
     assert {pod["spec"]["schedulingGroup"]["podGroupName"] for pod in pods} == {names.pod_group_name("gang", 1)}
@@ -111,7 +93,7 @@ def test_a_pod_of_a_higher_priority_takes_the_place_of_a_gang_which_comes_back_f
     team.kubectl.apply(
         scripted("low", template(listens, resources=half), template(f"{stops}time.sleep(600)", resources=half))
     )
-    _until(team, "low", names.RUNNING)
+    team.until("low", names.RUNNING)
     urgent = f"{team.namespace}-urgent"
     try:
         cluster.kubectl.apply(
@@ -131,10 +113,10 @@ def test_a_pod_of_a_higher_priority_takes_the_place_of_a_gang_which_comes_back_f
                 "spec": {**pod, "priorityClassName": urgent, "restartPolicy": "Never"},
             }
         )
-        wait_until(lambda: _job(team, "low")["status"].get("generation") == 2, "a new gang", WITHIN_S)
+        wait_until(lambda: team.job("low")["status"].get("generation") == 2, "a new gang", WITHIN_S)
         team.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/urgent", f"--timeout={WITHIN_S:.0f}s",
                      timeout_s=WITHIN_S + 10)  # fmt: skip
-        job = _until(team, "low", names.RUNNING)
+        job = team.until("low", names.RUNNING)
     finally:
         cluster.kubectl("delete", "priorityclass", urgent)
     assert job["status"].get("restarts", 0) == 0, job["status"]

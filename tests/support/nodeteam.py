@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from support.command import command, environment
 from support.kubectl import Kubectl
 from support.nodeconfig import NODE
 from support.nodeimages import BASE_IMAGE
+from support.real import state_of
 from support.realnode import FOLDER
 from trainserve.kube import names, security
 from trainserve.kube.cluster import Manifest
 
 PICTURES = "pictures"
 RUNS = "runs"
+WITHIN_S = 240.0  # on a machine that is busy with other tests
 _PACKAGES = {nodepackages.CODE: "/packages/code", nodepackages.SITE: "/packages/site"}
 
 
@@ -74,6 +77,24 @@ class NodeTeam:
         place = ("--backend", "kubernetes", "--namespace", self.namespace)
         claims = ("--data", f"pvc://{PICTURES}", "--output", f"pvc://{RUNS}")
         return ["train", *place, *claims, "--name", name, "--overlay", self.overlay(), *flags]
+
+    def job(self, name: str) -> Manifest:
+        found: Manifest = self.kubectl.json("get", "pytorchjob", name)
+        return found
+
+    def state(self, name: str) -> str:
+        """The last of its conditions; "" before it has one."""
+        return state_of(self.job(name))
+
+    def until(self, name: str, *states: str, timeout_s: float = WITHIN_S) -> Manifest:
+        """The job once its last condition is one of these."""
+        give_up = time.monotonic() + timeout_s
+        while state_of(job := self.job(name)) not in states:
+            assert time.monotonic() < give_up, (
+                f"{name}: not {' or '.join(states)} in {timeout_s:.0f} s: {job['status']}"
+            )
+            time.sleep(0.5)
+        return job
 
     def described(self) -> str:
         """What there is and what happened, for a failed test's report."""

@@ -9,12 +9,13 @@ JOBS := 3
 # Tests against a real API server at a time: most of each is waiting for it.
 CLUSTER_JOBS := 6
 CLUSTER_FLAGS :=
+NODE_FLAGS :=
 # Which images, and how: `make images IMAGE_FLAGS='operator --engine buildah'`.
 IMAGE_FLAGS :=
 # Extras of pyproject.toml whose packages `make wheels` fetches; `rm manifests/images/wheels/*.whl` undoes it.
 WHEELS_OF := operator
 
-.PHONY: help setup demo test test-fast test-cluster test-kueue test-kubeflow test-images lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
+.PHONY: help setup demo test test-fast test-cluster test-kueue test-kubeflow test-images test-node lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -45,6 +46,9 @@ test-kubeflow: $(READY)  ## beside Kubeflow's own operator, which is built once 
 
 test-images: $(READY)  ## build the operator's image with buildah and run it (as root; a minute or two)
 	@$(PY) -m pytest tests/images tests/images/real -q
+
+test-node: $(READY)  ## real containers on one real node, which is started here (as root; Go; half an hour)
+	@$(PY) -m pytest tests/node -v $(NODE_FLAGS)
 
 lint: $(READY)  ## ruff, mypy strict, import contracts
 	@.venv/bin/ruff check .

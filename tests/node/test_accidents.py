@@ -55,7 +55,8 @@ def test_an_operator_killed_and_an_api_server_that_starts_again_are_not_noticed_
     team.said(*team.train("few", *SHORT), "--detach")
     step = _until_checkpoint_after(team, 0)
     cluster.kubectl(
-        "delete", "pod", f"--namespace={names.OPERATOR_NAMESPACE}", "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}",
+        "delete", "pod", f"--namespace={names.OPERATOR_NAMESPACE}", "-l",
+        f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}",
         "--grace-period=0", "--force",
     )  # fmt: skip
     step = _until_checkpoint_after(team, step)

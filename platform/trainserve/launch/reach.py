@@ -110,6 +110,8 @@ def _put(source: IO[bytes], root: Path, request: Request) -> Request:
     while left:
         piece = source.read(min(CHUNK, left))
         if not piece:
+            if out is not None:
+                out.close()
             if draft is not None:
                 draft.unlink(missing_ok=True)
             sys.exit(EXIT_OK)  # the command is gone

@@ -118,6 +118,13 @@ def _of_tar(archive: Path, name: str) -> Iterator[Member]:
             stream = opened.extractfile(info)
             assert stream is not None, "a plain file"
             yield path, info.size, stream
+        # To the end, where a compressed archive has its own digest; what follows the last member is not looked at.
+        assert opened.fileobj is not None, "it is open"
+        rest = 0
+        while piece := opened.fileobj.read(CHUNK):
+            rest += len(piece)
+            if rest > SPARE:
+                raise DataError(f"{name}: more than {size_words(SPARE)} of something follow its last member")
 
 
 def _taken(path: str, name: str) -> bool:

@@ -100,10 +100,15 @@ class Remote:
             if self._problem is not None:
                 raise self._problem
             self._waiting.append(answered)
-            await self._pipe.write(json.dumps(request).encode() + b"\n")
-            if body is not None:
-                for piece in body():
-                    await self._pipe.write(piece)
+            try:
+                await self._pipe.write(json.dumps(request).encode() + b"\n")
+                if body is not None:
+                    for piece in body():
+                        await self._pipe.write(piece)
+            except ConnectionError as error:
+                raise self._problem or EnvironmentProblem(
+                    f"{self.url}: the way to the helper pod broke off: {error}", hint="try again"
+                ) from error
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await answered

@@ -30,7 +30,8 @@ def told(error: Exception, url: str, doing: str, kind: str = "") -> PlatformErro
     text = " ".join(filter(None, (f"{type(error).__name__}: {error}", *_causes(error)))).replace("retry_timeout", "")
     found = _CODE.search(text)
     code = (found[1] or found[2]) if found else ""
-    status = next((number for number in _statuses(text)), 0)
+    answered = getattr(error, "code", None)  # urllib's HTTPError has it
+    status = answered if isinstance(answered, int) else next(iter(_statuses(text)), 0)
     begin = f"{url} cannot be {doing}"
     credentials = f"set {_CREDENTIALS[kind]}; {IN_A_POD}" if kind else "see its credentials"
     if _NO_CREDENTIALS.search(text):
@@ -49,10 +50,10 @@ def told(error: Exception, url: str, doing: str, kind: str = "") -> PlatformErro
         return Absent(f"{begin}: there is nothing of this name", hint="check bucket and path")
     if "without LOCATION" in text or code in {"PermanentRedirect", "AuthorizationHeaderMalformed"}:
         return EnvironmentProblem(f"{begin}: the bucket is in another region", hint="set AWS_REGION to the bucket's")
-    return EnvironmentProblem(f"{begin}: {_network(text) or _short(error)}", hint=_network_hint(text, kind))
+    return EnvironmentProblem(f"{begin}: {_network(text, status) or _short(error)}", hint=_network_hint(text, kind))
 
 
-def _network(text: str) -> str:
+def _network(text: str, status: int) -> str:
     low = text.lower()
     if "dns error" in low or "name or service not known" in low or "name resolution" in low or "gaierror" in low:
         return "its host has no address (DNS)"
@@ -68,7 +69,7 @@ def _network(text: str) -> str:
     ):
         if mark in low:
             return said
-    return f"HTTP status {status}" if (status := next(iter(_statuses(text)), 0)) else ""
+    return f"HTTP status {status}" if status else ""
 
 
 def _network_hint(text: str, kind: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support import nodeimages
-from support.gomodules import kept, say
+from support.gomodules import kept, lock_of, say
 from support.imageprograms import FOLDER
 from trainserve.errors import EnvironmentProblem
 
 PREFIX = "localhost/trainserve-test"
 BUILD_S = 600
+KEPT = 100  # layers, of some builds: what the next one may begin with; more are room that nobody gives back
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -34,6 +36,20 @@ def environment() -> dict[str, str]:
     conf = folder / "storage.conf"
     conf.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n')
     return {**os.environ, "CONTAINERS_STORAGE_CONF": str(conf), "BUILDAH_ISOLATION": "chroot"}
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """The store for one test run at a time, without what a build that was killed has left in it."""
+    environment()
+    lock = lock_of(kept() / "images" / ".lock")
+    try:
+        buildah("rm", "--all")
+        if len(buildah("images", "--all", "--quiet").stdout.split()) > KEPT:
+            buildah("rmi", "--prune", "--force")
+        yield
+    finally:
+        os.close(lock)
 
 
 def base() -> str:

@@ -52,13 +52,14 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    name = imagestore.build("operator")
-    config = json.loads(imagestore.buildah("inspect", "--type", "image", name).stdout)["Docker"]["config"]
-    container = imagestore.buildah("from", "--pull-never", name).stdout.strip()
-    try:
-        yield Image(name, Path(imagestore.buildah("mount", container).stdout.strip()), config)
-    finally:
-        imagestore.buildah("rm", container)
+    with imagestore.alone():
+        name = imagestore.build("operator")
+        config = json.loads(imagestore.buildah("inspect", "--type", "image", name).stdout)["Docker"]["config"]
+        container = imagestore.buildah("from", "--pull-never", name).stdout.strip()
+        try:
+            yield Image(name, Path(imagestore.buildah("mount", container).stdout.strip()), config)
+        finally:
+            imagestore.buildah("rm", container)
 
 
 def test_it_says_what_it_is(image: Image) -> None:

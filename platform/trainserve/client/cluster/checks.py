@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainserve.client.cluster.connect import Session, may_not
-from trainserve.errors import UserError
+from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names, pods
 from trainserve.kube.cluster import ApiError, BadRequest, Forbidden, Invalid, Manifest, NotFound
 from trainserve.spec import derive, location
@@ -37,8 +37,12 @@ class Use:
 
 
 async def look(session: Session, namespace: str, classifier: Classifier, job: Manifest) -> None:
-    """Raises UserError that lists everything which would keep the job's pods from being; tells what may."""
-    problems = [*await _claims(session, namespace, classifier), *await _pods(session, namespace, job)]
+    """Raises UserError that lists everything which would keep the job's pods from being; tells what may.
+
+    Raises EnvironmentProblem where there is no such namespace.
+    """
+    refused = await _pods(session, namespace, job)
+    problems = [*await _claims(session, namespace, classifier), *refused]
     if problems:
         raise UserError("\n".join(problems), hint="nothing was created")
 
@@ -83,6 +87,14 @@ def misfit(use: Use, claim: Manifest) -> tuple[str | None, str | None]:
     return None, f"{head} is {shown}: all {use.pods} pods have to fit on the one node that has it"
 
 
+def no_namespace(namespace: str) -> EnvironmentProblem:
+    """What to say where a namespace is missing."""
+    return EnvironmentProblem(
+        f"there is no namespace {namespace!r} on this cluster",
+        hint=f"kubectl create namespace {namespace}, or name another with --namespace",
+    )
+
+
 async def _claims(session: Session, namespace: str, classifier: Classifier) -> list[str]:
     problems: list[str] = []
     for use in uses(classifier):
@@ -120,6 +132,10 @@ async def _pods(session: Session, namespace: str, job: Manifest) -> list[str]:
                 session.listener.notice(f"the job will wait for room in the namespace's quota: {error.message}")
             else:
                 problems.append(f"a pod of the job is refused: {error.message}")
+        except NotFound as error:
+            if names.NAMESPACE.plural in error.message:
+                raise no_namespace(namespace) from error
+            problems.append(f"a pod of the job is refused: {error.message}")
         except ApiError as error:  # such as a pod of the name: a run that has just been deleted
             log.info("the job's pods were not tried: %s", error.message)
     return list(dict.fromkeys(problems))

@@ -11,7 +11,7 @@ from trainserve.client.cluster import checks
 from trainserve.client.cluster.connect import Place, Session, ask, default_namespace
 from trainserve.client.context import Context
 from trainserve.client.train import document
-from trainserve.errors import EnvironmentProblem, SpecError, UserError
+from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import combinations, names
 from trainserve.kube.cluster import AlreadyExists, Manifest, NotFound
 from trainserve.kube.job import cluster_job
@@ -139,12 +139,9 @@ def _numbered(plan: ClusterPlan) -> Iterator[ClusterPlan]:
         yield plan.renamed(f"{name}-{number}")
 
 
-def _absent(place: Place, error: NotFound) -> EnvironmentProblem | SpecError:
-    if "namespaces" in error.message:
-        return EnvironmentProblem(
-            f"there is no namespace {place.namespace!r} on this cluster",
-            hint=f"kubectl create namespace {place.namespace}, or name another with --namespace",
-        )
+def _absent(place: Place, error: NotFound) -> EnvironmentProblem:
+    if names.NAMESPACE.plural in error.message:
+        return checks.no_namespace(place.namespace)
     return EnvironmentProblem(
         f"this cluster knows no {names.PYTORCHJOB.kind}: the controller is not installed",
         hint="helm install trainserve helm/platform-operator, or kubectl apply -k manifests/overlays/default",

@@ -58,11 +58,12 @@ class NodeCluster:
     def install_operator(self) -> None:
         """Build the operator's image, and install its chart with its own values; returns when its pods are ready."""
         say("building the operator's image: seconds where its packages are built already")
-        built = imagestore.build(names.IMAGE_OPERATOR)
         wanted = names.image_for(names.IMAGE_OPERATOR)
         archive = self.folder / "operator.tar"
         archive.unlink(missing_ok=True)
-        imagestore.buildah("push", "--quiet", built, f"docker-archive:{archive}:{wanted}")
+        with imagestore.alone():
+            built = imagestore.build(names.IMAGE_OPERATOR)
+            imagestore.buildah("push", "--quiet", built, f"docker-archive:{archive}:{wanted}")
         self.node.load(archive)
         archive.unlink()
         labels = {names.LABEL_POD_SECURITY: names.POD_SECURITY}

@@ -27,6 +27,7 @@ class Kind:
 CLASSIFIER = Kind("trainserve.dev", "v1alpha1", "Classifier", "classifiers")
 PYTORCHJOB = Kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
 POD = Kind("", "v1", "Pod", "pods")
+POD_LOG = Kind("", "v1", "Pod", "pods/log")  # what its node answers through the API server
 SERVICE = Kind("", "v1", "Service", "services")
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
@@ -42,6 +43,7 @@ VALIDATING_WEBHOOKS = Kind(
 )
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses")
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
@@ -159,6 +161,8 @@ PORT_NAME = "pytorchjob-port"
 PORT = 23456
 PROGRESS_PORT_NAME = "progress"  # of a container that answers GET /progress and GET /metrics
 PROGRESS_PORT = 9464
+LOGS_PORT = 9465  # where the Master's agent takes the lines of other nodes, to keep them in the output
+LOGS_FOLDER = "logs"  # of an output: logs/g<generation>/<pod>-rank<k>.log
 PROGRESS_PATH = "/progress"
 METRICS_PATH = "/metrics"
 

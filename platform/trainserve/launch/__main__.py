@@ -13,6 +13,7 @@ from trainserve import log as logs
 from trainserve.errors import EXIT_OK, EnvironmentProblem, PlatformError, UserError
 from trainserve.kube import names
 from trainserve.launch import agent, layout, store, termination
+from trainserve.launch.keptlogs import kept
 from trainserve.launch.store import Keeper
 from trainserve.launch.termination import Failure
 
@@ -27,31 +28,42 @@ def main(argv: Sequence[str]) -> int:
     try:
         program = parse(argv)
         keeping = store.opened(os.environ)
-        keeper = None if keeping is None else Keeper(keeping)
-        code = run(program)
-        if keeper is not None:
-            signal.signal(signal.SIGTERM, lambda *_: keeper.hurry())
-            lost = keeper.close(well=code == EXIT_OK)
-            if lost is not None and code == EXIT_OK:
-                raise EnvironmentProblem(f"the result cannot be stored: {lost.message}", hint=lost.hint)
-            if lost is not None:
-                log.error("the last of the output cannot be stored: %s", lost)
-        return code
     except PlatformError as error:
-        log.error("%s", error)
-        node = os.environ.get(names.ENV_PET_NODE_RANK, "0")
-        rank = int(node) if node.isdigit() else 0
-        termination.write(termination.encode(Failure(rank, error.exit_code, time.time(), None, str(error))))
-        return error.exit_code
+        return failed(error)
+    if keeping is None:
+        with kept(os.environ):
+            return run(program)
+    keeper = Keeper(keeping)
+    signal.signal(signal.SIGTERM, lambda *_: keeper.hurry())  # but while ranks run, when the agent hears it
+    with kept(os.environ):
+        code = run(program)
+    lost = keeper.close(well=code == EXIT_OK)
+    if lost is not None and code == EXIT_OK:
+        return failed(EnvironmentProblem(f"the result cannot be stored: {lost.message}", hint=lost.hint))
+    if lost is not None:
+        log.error("the last of the output cannot be stored: %s", lost)
+    return code
 
 
 def run(program: Sequence[str]) -> int:
     """All ranks of this node, to their end."""
-    if layout.is_elastic(os.environ):
-        from trainserve.launch import elastic  # brings torch with it
+    try:
+        if layout.is_elastic(os.environ):
+            from trainserve.launch import elastic  # brings torch with it
 
-        return elastic.run(program)
-    return agent.run(program)
+            return elastic.run(program)
+        return agent.run(program)
+    except PlatformError as error:
+        return failed(error)
+
+
+def failed(error: PlatformError) -> int:
+    """Say it in the log and in the termination message; its exit code."""
+    log.error("%s", error)
+    node = os.environ.get(names.ENV_PET_NODE_RANK, "0")
+    rank = int(node) if node.isdigit() else 0
+    termination.write(termination.encode(Failure(rank, error.exit_code, time.time(), None, str(error))))
+    return error.exit_code
 
 
 def parse(argv: Sequence[str]) -> list[str]:

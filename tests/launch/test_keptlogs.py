@@ -62,7 +62,7 @@ class Connected:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.files = Files(folder, nodes)
-        self.receiver = Receiver(self.listener, self.files, "uid-1", "2", nodes)
+        self.receiver = Receiver(self.listener, self.files, "uid-1", "2", 2)
 
     def say(self, hello: object, *lines: bytes) -> None:
         with socket.create_connection(self.address) as connection:
@@ -70,7 +70,6 @@ class Connected:
             connection.sendall(text + b"\n" + b"".join(lines))
 
     def close(self) -> None:
-        time.sleep(0.1)
         self.receiver.close(5)
         self.files.close()
 
@@ -123,7 +122,7 @@ def test_lines_are_sent_as_soon_as_the_master_is_there_and_it_is_never_waited_fo
     lines.put(1, b"before anybody listens\n")
     time.sleep(0.15)
     files = Files(tmp_path, 4)
-    receiver = Receiver(socket.create_server(address), files, "uid-1", "2", 4)
+    receiver = Receiver(socket.create_server(address), files, "uid-1", "2", 2)
     lines.put(1, b"after\n")
     lines.end()
     sender.join(5)
@@ -153,8 +152,12 @@ def test_a_pod_is_called_as_the_controller_calls_it(env, name):
 
 
 PROGRAM = """\
-import os, subprocess, sys, time
+import os, pathlib, subprocess, sys, time
 rank = os.environ["RANK"]
+if meet := os.environ.get("TEST_MEET"):  # as ranks of a training do
+    pathlib.Path(meet, rank).touch()
+    while len(os.listdir(meet)) < int(os.environ["WORLD_SIZE"]):
+        time.sleep(0.02)
 print("line of", rank, flush=True)
 subprocess.run(["sh", "-c", "echo child of $RANK >&2"])
 if os.environ.get("TEST_STAY"):
@@ -188,7 +191,8 @@ def agent(tmp_path: Path, node: int, nodes: int, procs: int, **env: str) -> subp
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.0/8 is the machine's own on Linux only")
 def test_the_logs_of_all_ranks_of_all_nodes_end_in_the_output_and_in_the_pods_log(tmp_path):
-    agents = [agent(tmp_path, node, 2, 2) for node in range(2)]
+    (tmp_path / "meet").mkdir()
+    agents = [agent(tmp_path, node, 2, 2, TEST_MEET=str(tmp_path / "meet")) for node in range(2)]
     said = [each.communicate(timeout=60) for each in agents]
     assert [each.returncode for each in agents] == [0, 0]
     folder = tmp_path / "output" / "logs" / "g2"

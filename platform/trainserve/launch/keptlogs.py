@@ -90,14 +90,15 @@ class Receiver:
         self._listener, self._files = listener, files
         self._uid, self._generation = uid, generation
         self._room = threading.Semaphore(nodes + 8)
-        self._open = 0
+        self._others = nodes - 1
+        self._open = self._seen = 0
         self._changed = threading.Condition()
         threading.Thread(target=self._accept, name="logs", daemon=True).start()
 
     def close(self, patience_s: float = LINGER_S) -> None:
-        """Wait for those that still send, then take no more."""
+        """Wait for those that still send, or have not come yet, then take no more."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._open, patience_s)
+            self._changed.wait_for(lambda: not self._open and self._seen >= self._others, patience_s)
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -113,6 +114,7 @@ class Receiver:
                 continue
             with self._changed:
                 self._open += 1
+                self._seen += 1
             threading.Thread(target=self._serve, args=(connection,), name="logs", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:

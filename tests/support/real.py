@@ -135,6 +135,17 @@ class Team:
             assert time.monotonic() < give_up, f"not gone within {timeout_s:.0f} s: {left}"
             await asyncio.sleep(0.1)
 
+    async def until_another(self, job: Manifest, timeout_s: float = 60) -> Manifest:
+        """The job that has the name of this one, which was deleted."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            with contextlib.suppress(NotFound):
+                found = await self.job(job["metadata"]["name"])
+                if found["metadata"]["uid"] != job["metadata"]["uid"]:
+                    return found
+            assert time.monotonic() < give_up, f"no other job within {timeout_s:.0f} s"
+            await asyncio.sleep(0.1)
+
     async def until_pods(
         self,
         count: int,
@@ -176,6 +187,10 @@ class Team:
     async def set_status(self, pod: str, status: Mapping[str, Any]) -> None:
         """Patch a pod's status, as its kubelet would."""
         await self.cluster.patch(names.POD, self.namespace, pod, {"status": dict(status)}, subresource="status")
+
+    async def status(self, status: Mapping[str, Any], name: str = "flowers") -> None:
+        """Patch a job's status, as its controller would."""
+        await self.cluster.patch(PYTORCHJOB, self.namespace, name, {"status": dict(status)}, subresource="status")
 
     async def remove(self, pod: str) -> None:
         """A pod is gone at once, as `kubectl delete pod --force` does it."""

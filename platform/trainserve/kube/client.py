@@ -29,7 +29,7 @@ from trainserve.kube.answers import lines, no_answer, put_off_s, refusal
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
 from trainserve.kube.exec import HEARTBEAT_S, PROTOCOLS, Exec
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
-from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, Kind
+from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, POD_LOG, Kind
 from trainserve.kube.outage import NoAnswer, Origin, Outage, Unauthorized
 
 log = logging.getLogger(__name__)
@@ -320,7 +320,7 @@ class KubeCluster:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=WATCH_SILENT_S)
         began = self._clock()
         path = _path(POD, namespace, pod, "log")
-        response = await self._send("get", POD, path, query, None, timeout)
+        response = await self._send("get", POD_LOG, path, query, None, timeout)
         try:
             if response.status != 200:
                 raise self._refused(began, response.status, await response.read())

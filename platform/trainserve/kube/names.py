@@ -104,6 +104,7 @@ ANNOTATION_RESTART = "trainserve.dev/restart"  # "in-place": upstream's way, no 
 ANNOTATION_SUSPEND_REASON = "trainserve.dev/suspend-reason"
 ANNOTATION_PROGRESS = "trainserve.dev/progress"  # of a pod that nobody else can ask: its node writes what it answers
 ANNOTATION_WANTED = "trainserve.dev/wanted"  # a digest of the spec that an autoscaler was last given by us
+ANNOTATION_AFTER_GENERATION = "trainserve.dev/after-generation"  # of a job that goes on for a failed one of its name
 ANNOTATION_VERSION = "trainserve.dev/version"  # of the command that made the job
 RESTART_IN_PLACE = "in-place"
 

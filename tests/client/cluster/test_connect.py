@@ -14,7 +14,7 @@ from trainserve.client.cluster.patience import Patience
 from trainserve.client.cluster.run import ClusterRun
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube.cluster import Forbidden, Invalid
-from trainserve.kube.names import POD
+from trainserve.kube.names import POD, POD_LOG
 from trainserve.kube.outage import NoAnswer, Unauthorized
 
 KUBECONFIG = """
@@ -112,6 +112,8 @@ def test_a_server_that_is_away_is_told_once_and_borne_for_so_long() -> None:
     now[0] = 59.0
     patience.answered("watch", POD, 200, 0.1)
     assert said[1:] == ["the API server answers again, after 59s"]
+    patience.answered("get", POD_LOG, 502, 0.1)
+    assert not patience.away, "that is the node"
     now[0] = 100.0
     patience.answered("get", POD, 401, 0.1)
     now[0] = 161.0

@@ -151,13 +151,14 @@ async def test_a_suspended_run_goes_on_and_one_that_goes_on_or_is_done_is_refuse
 async def test_a_failed_run_gets_a_new_job_of_the_same_spec() -> None:
     world = await running()
     await world.remove("flowers-master-0")
-    await world.conditions(names.CREATED, names.FAILED)
+    await world.conditions(names.CREATED, names.FAILED, generation=3)
     before = await job(world)
     planned = await stop.plan(world.session, RUN)
     after = await stop.resume(world.session, RUN)
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert after["spec"] == before["spec"]
     assert planned["spec"]["pytorchReplicaSpecs"] == before["spec"]["pytorchReplicaSpecs"]
+    assert after["metadata"]["annotations"] == {names.ANNOTATION_AFTER_GENERATION: "3"}
     assert "uid" not in planned["metadata"]
     assert "status" not in planned
     assert world.cluster.propagations == ["Foreground"]

@@ -95,8 +95,7 @@ def each(
     try:
         while (some := _in_words(runner, next_ones())) is not None:
             yield from some
-    finally:
-        runner.run(found.aclose())  # type: ignore[attr-defined]
+    finally:  # after Ctrl-C, too, which may have come anywhere in the loop
         runner.close()
 
 

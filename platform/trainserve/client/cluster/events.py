@@ -21,7 +21,8 @@ LOOK_S = 1.0
 async def told(session: Session, run: ClusterRun, job: Manifest) -> list[Manifest]:
     """All of them that the cluster still has (an hour's, by default), oldest first."""
     found = [event for event in await _all(session, run) if _is_about(event, run, job["metadata"]["uid"])]
-    return sorted(found, key=_moment)
+    began = job["metadata"].get("creationTimestamp") or ""  # before it, others had these names
+    return sorted((event for event in found if _moment(event) >= began), key=_moment)
 
 
 async def told_of_pods(session: Session, run: ClusterRun) -> list[Manifest]:

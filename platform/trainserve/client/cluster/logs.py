@@ -183,6 +183,10 @@ class Reader:
                 if has_ended and error.status < 500:
                     break  # the node has thrown it away
                 failures += 1
+                if failures == TRIES:
+                    self._session.listener.notice(
+                        f"the log of pod {self._start.pod} cannot be read, and is asked for again: {error.message}"
+                    )
             except OSError:
                 pass  # the server is away: whoever watches the job bears that for so long, and tells it
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from trainserve.kube.names import Kind
+from trainserve.kube.names import POD_LOG, Kind
 from trainserve.observe.words import duration
 
 LONGEST_S = 120.0  # a control plane that is upgraded is back by then
@@ -31,8 +31,8 @@ class Patience:
         self._told = False
 
     def answered(self, verb: str, kind: Kind, status: int, seconds: float) -> None:  # noqa: ARG002  the hook's signature
-        """Of each request; a status of 0 is no answer, and 401 and 5xx are none that helps."""
-        if 0 < status < 500 and status != 401:
+        """Of each request; a status of 0 is no answer, and 401 and 5xx are none that helps, but of a pod's node."""
+        if (0 < status < 500 and status != 401) or (status and kind == POD_LOG):
             if self._since is not None and self._told:
                 self._notice(f"the API server answers again, after {duration(self._clock() - self._since)}")
             self._since, self._told = None, False

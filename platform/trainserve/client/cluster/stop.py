@@ -70,7 +70,10 @@ async def plan(session: Session, run: ClusterRun) -> Manifest:
     """The job as `resume` would let it go on; nothing is changed."""
     job = await job_of(session, run)
     check_resumable(run, job)
-    return going_on(job)
+    anew = going_on(job)
+    if state(job) != names.FAILED:
+        del anew["metadata"]["annotations"][names.ANNOTATION_AFTER_GENERATION]  # the job itself goes on
+    return anew
 
 
 def check_resumable(run: ClusterRun, job: Manifest) -> None:
@@ -95,11 +98,12 @@ def going_on(job: Manifest) -> Manifest:
         for name, value in (metadata.get("annotations") or {}).items()
         if name not in (names.ANNOTATION_SUSPEND_REASON, names.ANNOTATION_APPLIED)
     }
+    annotations[names.ANNOTATION_AFTER_GENERATION] = str((job.get("status") or {}).get("generation") or 0)
     kept = {name: metadata[name] for name in ("name", "namespace", "labels") if name in metadata}
     return {
         "apiVersion": job["apiVersion"],
         "kind": job["kind"],
-        "metadata": {**kept, **({"annotations": annotations} if annotations else {})},
+        "metadata": {**kept, "annotations": annotations},
         "spec": {**job["spec"], "runPolicy": policy},
     }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from trainserve.kube import names
+from trainserve.kube.cluster import Manifest
 from trainserve.operator.pytorchjob import children
 from trainserve.operator.pytorchjob.draft import Draft
 from trainserve.operator.pytorchjob.observed import Observed
+
+LONGEST = 9  # digits of a generation that a user may name
 
 
 def begin(draft: Draft, observed: Observed) -> None:
@@ -17,6 +20,7 @@ def begin(draft: Draft, observed: Observed) -> None:
     newest = max((pod.generation for pod in observed.pods), default=0)
     if draft.generation == 0 and newest == 0:
         children.tell_what_is_not_done(draft, observed)
+        draft.status["generation"] = _before(draft.job)
         draft.next_generation()
     elif draft.generation == 0 and all(pod.adopted for pod in observed.pods):
         children.tell_what_is_not_done(draft, observed)
@@ -26,3 +30,9 @@ def begin(draft: Draft, observed: Observed) -> None:
     elif newest > draft.generation:
         draft.status["generation"] = newest
         draft.next_generation()
+
+
+def _before(job: Manifest) -> int:
+    """The last generation of the job that this one goes on for, so that groups and logs of both have their own names."""
+    said = str((job["metadata"].get("annotations") or {}).get(names.ANNOTATION_AFTER_GENERATION) or "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= LONGEST else 0

@@ -91,7 +91,7 @@ def test_a_dollar_in_an_env_value_is_a_dollar() -> None:
 @pytest.mark.parametrize(
     ("sections", "says", "hint"),
     [
-        ({"data": {"path": "/home/me/flowers"}}, "spec.data.path: /home/me/flowers is a folder", "platform data push"),
+        ({"data": {"path": "/home/me/flowers"}}, "spec.data.path: /home/me/flowers is a folder", "--data-store"),
         ({"data": {"path": "pvc://a", "cache": "hostpath:///c"}}, "spec.data.cache: has no effect", "--data-cache"),
         ({"data": {"path": "pvc://a", "digest": f"sha256:{'0' * 64}"}}, "spec.data.digest: has no effect", "URLs"),
         ({"data": {"path": "s3://a/b", "cache": "/c"}}, "spec.data.cache: /c is a path of nobody", "hostpath:///c"),

@@ -27,6 +27,8 @@ from trainserve.spec.location import Claim, Folder, HostPath, Url, name_of, pars
         ("pvc://pictures//2024/./flowers/", Claim("pictures", "2024/flowers"), "flowers"),
         ("hostpath:///mnt/flowers", HostPath("/mnt/flowers"), "flowers"),
         ("s3://bucket/a/flowers.tar.gz", Url("s3://bucket/a/flowers.tar.gz"), "flowers"),
+        (f"s3://bucket/flowers/sha256-{'a' * 64}", Url(f"s3://bucket/flowers/sha256-{'a' * 64}"), "flowers"),
+        (f"pvc://data/sha256-{'a' * 64}", Claim("data", f"sha256-{'a' * 64}"), "data"),
         ("gs://bucket", Url("gs://bucket"), "bucket"),
         ("https://host/flowers.zip?token=1", Url("https://host/flowers.zip?token=1"), "flowers"),
         ("abfs://container@account/x", Url("abfs://container@account/x"), "x"),

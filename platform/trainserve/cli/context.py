@@ -87,7 +87,8 @@ def set_command(name: str, unset: tuple[str, ...], then_use: bool, **values: Any
     changed = contexts.change(name, values, unset)
     if then_use:
         contexts.use(name)
-    say(f"{name}: {_where(changed)}" + ("; runs go there" if then_use else f"\nuse it:\n  platform context use {name}"))
+    current = contexts.read().current == name
+    say(f"{name}: {_where(changed)}" + ("; runs go there" if current else f"\nuse it:\n  platform context use {name}"))
     return 0
 
 

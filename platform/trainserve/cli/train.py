@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from trainserve.cli.complete import run_names, settings
-from trainserve.cli.output import FORMATS, emit, output_option, to_yaml
+from trainserve.cli.output import FORMATS, emit, output_option, say, to_yaml
 from trainserve.cli.paths import FilePath
 from trainserve.cli.resume import begin, resume_run
 from trainserve.cli.spec_flags import given, spec_options
 from trainserve.client import context
 from trainserve.client.train import plan
 from trainserve.errors import UserError
+from trainserve.kube.combinations import no_effect_here
 
 SECTIONS = ("data", "model", "train", "pod")
 
@@ -99,6 +100,8 @@ def train_command(
         raise UserError("--dry-run=server: on this machine there is no server to ask", hint="use --dry-run")
     local = plan(file, sets, flags)
     if dry_run:
+        for notice in no_effect_here(local.classifier):
+            say(notice)
         print_objects(fmt, local.manifests())
         return 0
     return begin(lambda client: client.train(local, detach=detach, must_succeed=False), detach=detach, fmt=fmt)

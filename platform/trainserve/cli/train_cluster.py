@@ -34,18 +34,19 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
     from trainserve.client.cluster.follow import follow
     from trainserve.client.cluster.run import ClusterRun
 
+    if dry_run:
+        with Display() as display:
+            planned = submit.settled(planned, display, send=False)
+            found = submit.dry_run(planned, display) if dry_run == "server" else planned.manifests()
+        print_objects(fmt, found)
     if dry_run == "client":
-        print_objects(fmt, planned.manifests())
         return 0
     if dry_run == "server":
-        with Display() as display:
-            found = submit.dry_run(planned, display)
-        print_objects(fmt, found)
         say("the API server takes it; nothing was created")
         return 0
     end_as_ctrl_c()
     with Display() as display:
-        submitted = submit.submit(planned, display)
+        submitted = submit.submit(submit.settled(planned, display), display)
         reference = submitted.reference
         say(f"{reference} is on the cluster:\n  platform logs -f {reference}\n  platform status {reference}")
         if not detach:

@@ -75,10 +75,13 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
     if isinstance(data, Folder):
         yield SpecError(
             f"spec.data.path: {data.path} is a folder of this machine, which no pod sees",
-            hint="push it first: platform data push; or name pvc://CLAIM/path, hostpath:///path or a URL (--data)",
+            hint="say once where such folders are pushed to: platform context set NAME --data-store pvc://CLAIM or "
+            "s3://BUCKET; or name pvc://CLAIM/path, hostpath:///path or a URL (--data)",
         )
     elif not isinstance(data, Url):
-        for field, value in (("cache", spec.data.cache), ("digest", spec.data.digest)):
+        # A folder that was pushed says its digest by its name.
+        digest = None if location.folder_of(spec.data.digest or "") in spec.data.path else spec.data.digest
+        for field, value in (("cache", spec.data.cache), ("digest", digest)):
             if value is not None:
                 yield SpecError(
                     f"spec.data.{field}: has no effect, for {spec.data.path} is not fetched",

@@ -20,6 +20,7 @@ HOST_SCHEME = "hostpath://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")  # of an object: a DNS-1123 subdomain
 _LONGEST_NAME = 253
+_PUSHED = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,28 @@ def parse(text: str) -> Location:
     return Url(text)
 
 
+def folder_of(digest: str) -> str:
+    """The folder of a store that holds the data of this digest: `sha256-...`."""
+    return digest.replace(":", "-")
+
+
 def name_of(location: Location) -> str:
-    """The last word of a location, without the ending of an archive: what a run of it may be called."""
+    """The last word of a location, without the ending of an archive: what a run of it may be called.
+
+    A folder that is called by its digest is passed over for the one that it is in.
+    """
     match location:
         case Claim(name, sub):
-            text = sub or name
+            text = f"{name}/{sub}"
         case HostPath(path) | Folder(path):
             text = path
         case Url(url):
             parts = urlsplit(url)
-            text = parts.path.rstrip("/") or parts.netloc
-    word = text.rstrip("/").rpartition("/")[2]
+            text = parts.netloc + parts.path
+    words = [word for word in text.split("/") if word]
+    while len(words) > 1 and _PUSHED.fullmatch(words[-1]):
+        words.pop()
+    word = words[-1] if words else ""
     return re.sub(r"\.(zip|tar|tgz|tar\.[a-z0-9]+)$", "", word) or word
 
 

@@ -65,9 +65,8 @@ def push(folder: Path, store: str, place: Place | None, listener: Listener, *, i
     scan(folder, allow_empty_classes=True)  # what no training would take is not sent
     files = digests(folder, listener)
     digest = manifest.digest_of(files)
-    name = digest.replace(":", "-")
     total = sum(file.size for file in files)
-    url = f"{store.rstrip('/')}/{name}"
+    url = url_of(store, digest)
     with reached(url, place, listener, image=image) as target:
         if _is_whole(target, digest):
             listener.notice(f"all {len(files)} pictures are there already")
@@ -75,6 +74,11 @@ def push(folder: Path, store: str, place: Place | None, listener: Listener, *, i
         sent = _send(folder, files, target, listener, name=folder.name or str(folder))
         target.write(manifest.NAME, manifest.encode(files))
     return Pushed(url, digest, len(files), total, sent)
+
+
+def url_of(store: str, digest: str) -> str:
+    """Where in a store the data of this digest is."""
+    return f"{store.rstrip('/')}/{location.folder_of(digest)}"
 
 
 def digests(folder: Path, listener: Listener) -> tuple[File, ...]:

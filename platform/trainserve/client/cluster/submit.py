@@ -11,15 +11,17 @@ from trainserve.client.cluster import checks
 from trainserve.client.cluster.connect import Place, Session, ask, default_namespace
 from trainserve.client.context import Context
 from trainserve.client.train import document
-from trainserve.errors import EnvironmentProblem, UserError
+from trainserve.errors import EnvironmentProblem, SpecError, UserError
 from trainserve.kube import combinations, names
 from trainserve.kube.cluster import AlreadyExists, Manifest, NotFound
 from trainserve.kube.job import cluster_job
 from trainserve.local.rundir import word_for
+from trainserve.spec import location
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.load import load
 from trainserve.spec.pytorchjob import validate
 from trainserve.spec.source import Source
+from trainserve.train import manifest
 
 if TYPE_CHECKING:
     from trainserve.client.listener import Listener
@@ -34,10 +36,18 @@ class ClusterPlan:
     classifier: Classifier
     place: Place
     name_is_free_to_change: bool  # it was made here, not given by anybody
+    push_to: str | None = None  # the store that the data, a folder of this machine, has to be sent to first
 
     def manifests(self) -> list[Manifest]:
-        """The very objects that are sent."""
+        """The very objects that are sent. Of a plan that `settled` gave."""
         return [cluster_job(self.classifier, namespace=self.place.namespace)]
+
+    def with_data(self, path: str, digest: str | None) -> ClusterPlan:
+        """The same with its data elsewhere, where pods see it."""
+        spec = self.classifier.spec
+        data = spec.data.model_copy(update={"path": path, "digest": digest})
+        classifier = self.classifier.model_copy(update={"spec": spec.model_copy(update={"data": data})})
+        return replace(self, classifier=classifier, push_to=None)
 
     def renamed(self, name: str) -> ClusterPlan:
         metadata = self.classifier.metadata.model_copy(update={"name": name})
@@ -86,12 +96,47 @@ def plan(
         for field, value in (("spec.train.output", context.output), ("spec.pod.image", context.image))
         if value is not None
     }
-    classifier = load(source, sets, flags, name_for=name_for, defaults=defaults, rules=combinations.on_cluster)
+
+    def rules(made: Classifier) -> list[SpecError]:
+        if context.data_store and _is_here(made):  # it will be there
+            made = ClusterPlan(made, Place(None, ""), True).with_data(context.data_store, None).classifier
+        return combinations.on_cluster(made)
+
+    classifier = load(source, sets, flags, name_for=name_for, defaults=defaults, rules=rules)
     wanted = kube_context or context.kube_context
     chosen = namespace or classifier.metadata.namespace or context.namespace or default_namespace(wanted)
-    found = ClusterPlan(classifier, Place(wanted, chosen), bool(generated))
-    validate(found.manifests()[0])
+    push_to = context.data_store if _is_here(classifier) else None
+    found = ClusterPlan(classifier, Place(wanted, chosen), bool(generated), push_to)
+    validate((found.with_data(push_to, None) if push_to else found).manifests()[0])
     return found
+
+
+def settled(plan: ClusterPlan, listener: Listener, *, send: bool = True) -> ClusterPlan:
+    """The same, with its data where the pods see it: pushed there, or without `send` as if it were.
+
+    Raises DataError for what is no data set, EnvironmentProblem where the store cannot be written to.
+    """
+    if plan.push_to is None:
+        return plan
+    from trainserve.client.cluster import push
+    from trainserve.train.imagefolder import scan
+
+    folder = Path(plan.classifier.spec.data.path)
+    scan(folder, allow_empty_classes=True)
+    if send:
+        # Whatever the server has against the job it says before some GB are sent.
+        _create(plan.with_data(plan.push_to, None), dry_run=True)
+        image = plan.classifier.spec.pod.image
+        pushed = push.push(folder, plan.push_to, plan.place, listener, image=image)
+        url, digest = pushed.url, pushed.digest
+    else:
+        digest = manifest.digest_of(push.digests(folder, listener))
+        url = push.url_of(plan.push_to, digest)
+    return plan.with_data(url, digest if isinstance(location.parse(url), location.Url) else None)
+
+
+def _is_here(classifier: Classifier) -> bool:
+    return isinstance(location.parse(classifier.spec.data.path), location.Folder)
 
 
 def dry_run(plan: ClusterPlan, listener: Listener) -> list[Manifest]:

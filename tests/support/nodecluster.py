@@ -39,8 +39,8 @@ class NodeCluster:
             self.node.start(self.control_plane)
             self.node.load(nodeimages.pause(self.folder))
             self.node.load(base)
-            # What the training image is called by default: its packages come by an overlay (support/nodeteam.py).
-            self.node.ctr("images", "tag", nodeimages.BASE_IMAGE, names.image_for(names.IMAGE_TRAINER))
+            # Training pods get what it imports by an overlay (support/nodeteam.py).
+            self.node.load(nodeimages.trainer(self.folder, nodepackages.PACKAGES / nodepackages.CODE))
         except BaseException:
             self.stop()
             raise

@@ -7,15 +7,18 @@ import io
 import json
 import os
 import platform
+import shutil
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from support import nodebinaries, nodeconfig
 from support.enclosure import run
 from support.gomodules import kept, lock_of, say
 from trainserve.errors import EnvironmentProblem
+from trainserve.kube import names
 
 BASE_IMAGE = "localhost/python-base:test"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -41,7 +44,7 @@ def pause(folder: Path) -> Path:
     with tarfile.open(layer, "w") as tar:
         program = nodebinaries.programs() / nodebinaries.PAUSE
         tar.add(program, "pause", filter=_of_root)
-    return archive(layer, folder / "pause.tar", nodeconfig.PAUSE_IMAGE, ["/pause"])
+    return archive([layer], folder / "pause.tar", nodeconfig.PAUSE_IMAGE, ["/pause"])
 
 
 def base() -> Path:
@@ -62,37 +65,60 @@ def base() -> Path:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
                     root = Path(scratch, "root.tar")
                     run("mmdebstrap", *_options(), suite, root, *sources, timeout_s=MAKE_S)
-                    archive(root, Path(scratch, "base.tar"), BASE_IMAGE, ["python3"]).replace(made)
+                    archive([root], Path(scratch, "base.tar"), BASE_IMAGE, ["python3"]).replace(made)
         finally:
             os.close(lock)
     return made
 
 
-def archive(layer: Path, to: Path, name: str, command: list[str]) -> Path:
-    """An image of one layer, which is removed."""
-    with layer.open("rb") as content:
-        layer_digest = hashlib.file_digest(content, "sha256").hexdigest()
+def trainer(folder: Path, code: Path) -> Path:
+    """The base with our code in it, without what that imports: enough for a helper pod, which needs nothing else."""
+    with tarfile.open(base()) as tar:
+        (within,) = json.loads(_member(tar, "manifest.json").read())[0]["Layers"]
+        below = folder / "below.tar"
+        with below.open("wb") as to:
+            shutil.copyfileobj(_member(tar, within), to)
+    layer = folder / "code-layer.tar"
+    with tarfile.open(layer, "w") as tar:
+        packages = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
+        tar.add(code / "trainserve", f"{packages}/trainserve", filter=_of_root)
+    return archive([below, layer], folder / "trainer.tar", names.image_for(names.IMAGE_TRAINER), ["python3"])
+
+
+def archive(layers: list[Path], to: Path, name: str, command: list[str]) -> Path:
+    """An image of these layers, the lowest first; their files are removed."""
+    digests = []
+    for layer in layers:
+        with layer.open("rb") as content:
+            digests.append(hashlib.file_digest(content, "sha256").hexdigest())
     config = json.dumps(
         {
             "architecture": _ARCHITECTURES[platform.machine()],
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
             "config": {"Cmd": command, "Env": [f"PATH={PATH}"], "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
-            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "tests"}],
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "tests"} for _ in digests],
         }
     ).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-    layer_name = f"{layer_digest}/layer.tar"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]).encode()
+    members = [f"{digest}/layer.tar" for digest in digests]
+    manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": members}]).encode()
     with tarfile.open(to, "w") as tar:
         for member, content_of in ((config_name, config), ("manifest.json", manifest)):
             entry = tarfile.TarInfo(member)
             entry.size = len(content_of)
             tar.addfile(entry, io.BytesIO(content_of))
-        tar.add(layer, layer_name)
-    layer.unlink()
+        for layer, member in zip(layers, members, strict=True):
+            tar.add(layer, member)
+            layer.unlink()
     return to
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = tar.extractfile(name)
+    assert found is not None, f"{name} is no file"
+    return found
 
 
 def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

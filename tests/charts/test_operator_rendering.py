@@ -132,6 +132,12 @@ def test_k8s_06_any_two_switches_together_are_valid() -> None:
     assert 5 < seen < 60
 
 
+def test_a_drain_needs_no_flag() -> None:
+    """kubectl drain and autoscalers leave pods with local storage where they are."""
+    spec = named(rendered(), "Deployment")["spec"]["template"]["spec"]
+    assert not [volume for volume in spec.get("volumes", []) if {"emptyDir", "hostPath"} & set(volume)]
+
+
 def test_an_unknown_field_is_told() -> None:
     """Refused is what the schemas are there for: a strategy inside the pod, a misspelt key, a kind of no schema."""
     deployment = named(rendered(), "Deployment")

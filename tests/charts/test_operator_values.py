@@ -80,7 +80,7 @@ OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "extraEnv": ([{"name": "A", "value": "b"}], {}),
     "extraArgs": (["--workers=3"], {}),
     "extraVolumes": ([{"name": "a", "emptyDir": {}}], {}),
-    "extraVolumeMounts": ([{"name": "tmp", "mountPath": "/a"}], {}),
+    "extraVolumeMounts": ([{"name": "a", "mountPath": "/a"}], {}),
     "commonLabels": ({"a": "b"}, {}),
     "podLabels": ({"a": "b"}, {}),
     "podAnnotations": ({"a": "b"}, {}),

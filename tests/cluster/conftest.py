@@ -34,6 +34,7 @@ LONG = (
     "test_leader",
     "test_node",
     "killed_at_any_call",
+    "test_install",
 )
 _running = pytest.StashKey[testserver.Shared]()
 

@@ -199,6 +199,10 @@ class Client:
 
     def why(self, run: str) -> Diagnosis:
         """Why a run failed, stopped or stands still: the first rank that failed, its last words, one thing to do."""
+        if found := naming.find(run, self._kube_context):
+            from trainserve.client.cluster import calls
+
+            return calls.why(found)
         from trainserve.local import rundir
         from trainserve.local.why import why
 

@@ -123,6 +123,7 @@ ANNOTATION_KUEUE_GROUP_SIZE = "kueue.x-k8s.io/pod-group-total-count"
 # How long a training pod that is stopped may take, in s, before it is killed: the step in progress (which may take
 # minutes on few cores), then a checkpoint of some GB to a slow disk. A pod that is ready sooner ends sooner.
 STOP_GRACE_S = 120
+POD_GRACE_S = 30  # what Kubernetes gives a pod that does not say
 # The same for a gang that has lost a rank: it cannot agree on a checkpoint any more, and ranks that wait for the lost
 # one in a collective would hold back the restart until they are killed.
 BROKEN_GANG_GRACE_S = 30
@@ -197,6 +198,7 @@ ENV_VERSION = "TRAINSERVE_VERSION"  # of the command that made the job
 ENV_JOB = "TRAINSERVE_JOB"  # "<namespace>/<name>"
 ENV_JOB_UID = "TRAINSERVE_JOB_UID"
 ENV_GENERATION = "TRAINSERVE_GENERATION"
+ENV_GRACE = "TRAINSERVE_GRACE_S"  # terminationGracePeriodSeconds of the pod, which it cannot ask for
 ENV_PEER_TIMEOUT = "TRAINSERVE_PEER_TIMEOUT_S"  # longest wait of a rank for a silent peer, in seconds; default 600
 ENV_WAIT_FOR = "TRAINSERVE_WAIT_FOR"  # "<host>:<port>", in our init container only
 ENV_TERMINATION_LOG = "TRAINSERVE_TERMINATION_LOG"  # set by the local kubelet; in a pod /dev/termination-log
@@ -223,6 +225,7 @@ OWN_ENV = (
     ENV_JOB,
     ENV_JOB_UID,
     ENV_GENERATION,
+    ENV_GRACE,
     ENV_PROGRESS_ADDRESS,
     ENV_HEARTBEAT,
     ENV_LIFELINE_FD,

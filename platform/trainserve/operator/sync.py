@@ -214,7 +214,7 @@ class Syncer:
             self._refusals.forget(key)
             return done.again_s
         create, error = done.failed
-        if isinstance(error, (BadRequest, Invalid)):
+        if isinstance(error, (BadRequest, Invalid)) and not refused.is_refusal(error):
             # The template cannot be made a pod, now or later: that is the job's mistake, so the job fails.
             problem = f"{create.kind} {create.manifest['metadata']['name']}: {error.message}"
             return await self._apply(key, job, invalid.fail(Draft(job, self._clock()), problem))

@@ -11,6 +11,7 @@ from trainserve.client.cluster import listing as listed
 from trainserve.client.cluster import logs as read
 from trainserve.client.cluster import remove as removal
 from trainserve.client.cluster import status as whole
+from trainserve.client.cluster import why as reasons
 from trainserve.client.cluster.connect import Place, Session, ask, each
 from trainserve.client.cluster.remove import ClusterRemoved
 from trainserve.client.cluster.run import ClusterRun, ClusterSummary, summary
@@ -22,6 +23,7 @@ from trainserve.client.runs import EventRow
 from trainserve.client.waiting import Wanted
 from trainserve.errors import EXIT_OK
 from trainserve.kube.cluster import Manifest
+from trainserve.observe.why.diagnose import Diagnosis
 
 
 def listing(place: Place, *, all_namespaces: bool) -> list[ClusterSummary]:
@@ -30,6 +32,10 @@ def listing(place: Place, *, all_namespaces: bool) -> list[ClusterSummary]:
 
 def status(run: ClusterRun) -> ClusterStatus:
     return ask(run.place, lambda session: whole.status(session, run))
+
+
+def why(run: ClusterRun) -> Diagnosis:
+    return ask(run.place, lambda session: reasons.why(session, run))
 
 
 def outcome(run: ClusterRun) -> Outcome:
@@ -44,7 +50,13 @@ def logs(
     run: ClusterRun, listener: Listener, *, follow: bool, rank: int | None, tail: int | None, previous: bool
 ) -> Iterator[LogLine]:
     wish = read.Wish(follow=follow, rank=rank, tail=tail, previous=previous)
-    return each(run.place, lambda session: read.lines(session, run, wish), listener)
+    try:
+        yield from each(run.place, lambda session: read.lines(session, run, wish), listener)
+    except read.PodsGone as gone:
+        from trainserve.client.cluster.outputs import kept_logs
+
+        listener.notice(f"{gone.message}; these are the lines that its output has")
+        yield from kept_logs(run, listener, rank=rank, tail=tail)
 
 
 def told(run: ClusterRun, listener: Listener, *, follow: bool) -> Iterator[EventRow]:

@@ -94,6 +94,10 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     pending = evidence.condition(names.PENDING)
     if pending:
         return _of_state(evidence, cause_of(scene_of_condition(evidence, pending)), restarts, notes)
+    known = _known(evidence, str(evidence.status.get("cause") or "")) if evidence.state == names.RESTARTING else None
+    if known is not None:
+        known = replace(known, title=f"the gang is being restarted: {known.title}")
+        return _of_state(evidence, known, restarts, notes)
     return _of_state(evidence, states.of_state(evidence, restarts[-1].title if restarts else ""), restarts, notes)
 
 

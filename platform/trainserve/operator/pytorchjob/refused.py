@@ -6,16 +6,19 @@ The job is not failed by it: it is `Pending`, says why, and tries again.
 from __future__ import annotations
 
 from trainserve.kube import names
-from trainserve.kube.cluster import AlreadyExists, ApiError, Forbidden
+from trainserve.kube.cluster import AlreadyExists, ApiError, Forbidden, Invalid
 from trainserve.operator.pytorchjob import conditions
 from trainserve.operator.pytorchjob.decision import Create, Decision
 from trainserve.operator.pytorchjob.draft import Draft
 
+_OF_ADMISSION = (" is forbidden: ", "denied the request")  # where validation says "is invalid: "
 _QUOTA = "exceeded quota"  # how the API server's quota admission says it
 
 
 def is_refusal(error: Exception) -> bool:
     """Whether the server means this object, and says so again however often it is asked; else it is the server."""
+    if isinstance(error, Invalid):  # of a policy or a webhook that answers with 422: it may be changed; a template not
+        return any(words in error.message for words in _OF_ADMISSION)
     return isinstance(error, (Forbidden, AlreadyExists)) or (isinstance(error, ApiError) and error.status >= 500)
 
 

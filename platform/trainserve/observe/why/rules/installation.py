@@ -34,13 +34,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "command-not-found",
-        either(code(127), both(reason("ContainerCannotRun", "StartError"), says(r"(?i)no such file|not found"))),
+        either(
+            code(127),
+            both(reason("ContainerCannotRun", "StartError", "RunContainerError"), says(r"(?i)no such file|not found")),
+        ),
         lambda s: f"the pod's command cannot be found: {told(s)}",
         "correct `command` of the container, or use an image that has it",
     ),
     Rule(
         "command-not-executable",
-        either(code(126), reason("ContainerCannotRun", "StartError")),
+        either(code(126), reason("ContainerCannotRun", "StartError", "RunContainerError")),
         lambda s: f"the pod's command cannot be started: {told(s)}",
         "correct `command` and `workingDir` of the container; a script needs chmod +x and a first line #!",
     ),

@@ -10,6 +10,8 @@ from trainserve.observe.why.scene import Scene, search
 
 def _refused(scene: Scene) -> dict[str, str] | None:
     """Whether the job says that a child of it was not created."""
+    if scene.pod is not None:  # whose kubelet has reasons of the same beginning
+        return None
     return {} if scene.reason == names.REASON_QUOTA or scene.reason.startswith(names.REASON_FAILED_CREATE) else None
 
 
@@ -108,8 +110,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "name-taken",
-        _words(r'(?P<kind>\w+) "(?P<name>[^"]+)" already exists'),
-        lambda s: f"the {s.found['kind'].removesuffix('s')} {s.found['name']} exists and belongs to somebody else",
+        _words(r"Error creating (?P<kind>\w+) (?P<name>\S+): there is one of this name that does not belong"),
+        lambda s: f"the {s.found['kind']} {s.found['name']} exists and belongs to somebody else",
         "train under another --name, or remove it",
     ),
     Rule(

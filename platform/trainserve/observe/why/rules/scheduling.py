@@ -68,18 +68,15 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "gang-not-placed",
-        both(_WAITING, message(r"minCount|[Pp]od ?[Gg]roup|gang")),
-        lambda s: f"not all pods of the gang fit at once, so none is started: {cluster_says(s)}",
-        "use fewer --nodes, or wait: the gang is placed by itself when there is room for all of it",
-    ),
-    Rule(
         "taint",
         both(_WAITING, message(r"untolerated taint\(?s?\)? ?\{?(?P<taint>[^}:,]*)")),
-        lambda s: f"every node that fits {pod(s)} is tainted {s.found['taint']}: {cluster_says(s)}",
         lambda s: (
-            f"--toleration {s.found['taint'].strip() or 'KEY'} if that job may run there; a node that is not Ready "
-            "has such a taint too"
+            f"every node that fits {pod(s)} has a taint that it does not tolerate"
+            f"{': ' if s.found['taint'] else ''}{s.found['taint']}: {cluster_says(s)}"
+        ),
+        lambda s: (
+            f"--toleration {s.found['taint'].strip() or 'KEY'} if that job may run there (kubectl describe nodes shows "
+            "them; a node that is not Ready has one too)"
         ),
     ),
     Rule(
@@ -87,6 +84,12 @@ RULES: tuple[Rule, ...] = (
         both(_WAITING, message(r"didn't match Pod's node (affinity|selector)|node\(s\) didn't match|topology spread")),
         lambda s: f"no node matches what {pod(s)} selects: {cluster_says(s)}",
         "correct --node-selector or spec.pod.affinity: kubectl get nodes --show-labels",
+    ),
+    Rule(
+        "gang-not-placed",
+        both(_WAITING, message(r"minCount|[Pp]od ?[Gg]roup|gang")),
+        lambda s: f"not all pods of the gang fit at once, so none is started: {cluster_says(s)}",
+        "use fewer --nodes, or wait: the gang is placed by itself when there is room for all of it",
     ),
     Rule(
         "scheduler-missing",

@@ -80,7 +80,7 @@ def test_cli_02_a_run_that_is_not_there(verb: str, home: Path, here: Here) -> No
         assert guess in said.err.splitlines()[0]
         assert said.err.splitlines()[1:] == ["hint: platform list shows all runs"]
         assert said.out == ""
-    assert "only runs on this machine" in here(verb, "k8s://default/flowers").err
+    assert "no Kubernetes cluster is known here" in here(verb, "k8s://default/flowers").err
     assert here(verb, "../flowers").code == 2
 
 

@@ -47,7 +47,7 @@ def test_a_word_is_one_thing_for_every_verb(here: Path) -> None:
         ("", "'' is no run and no bundle"),
         ("digts", "no such run 'digts' .*, did you mean 'digits'"),
         ("local://packed", "no such run 'packed'"),
-        ("k8s://default/digits", "only runs on this machine"),
+        ("k8s://digits", "names no namespace"),
         ("./nothing/bundle", "^./nothing/bundle: no such file or folder"),
         (".", "neither a run nor a bundle: it has no model.json"),
         ("a\nb", r"no such run 'a\\nb'"),

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainserve.client.cluster import naming
+from trainserve.client.listener import Listener
+from trainserve.client.runs import CLUSTER_SCHEME
 from trainserve.errors import UserError
 from trainserve.kube.names import FAILED, INTERRUPTED, SUCCEEDED, SUSPENDED
 from trainserve.local import rundir
@@ -49,10 +52,14 @@ def find_model(word: str | Path) -> ModelSource:
     if text.startswith(rundir.SCHEME):
         run = rundir.open_run(text)
         return ModelSource(run.name, run=run)
+    if text.startswith(CLUSTER_SCHEME):
+        return _on_cluster(text)
     if path.suffix == ".mar":
         return ModelSource(path.stem, archive=path)
     if (path / MODEL_JSON).is_file():
         return ModelSource(path.absolute().name, bundle=path)
+    if "/" not in text and not path.exists() and naming.find(text):
+        return _on_cluster(text)
     try:
         run = rundir.open_run(text)
     except UserError:
@@ -65,6 +72,18 @@ def find_model(word: str | Path) -> ModelSource:
             raise UserError(f"{text}: no such file or folder", hint="a run's name, a bundle's folder, a .mar") from None
         raise
     return ModelSource(run.name, run=run)
+
+
+def _on_cluster(word: str) -> ModelSource:
+    """The bundle of a run on a cluster, fetched from its output; where it has none yet, what there is says so."""
+    from trainserve.client.cluster.outputs import fetched
+
+    run = naming.find(word)
+    assert run is not None, "it is one of a cluster"
+    bundle = fetched(run, Listener()).folder / "bundle"
+    if not (bundle / MODEL_JSON).is_file():
+        raise UserError(f"run {str(run)!r} has no bundle yet", hint=f"platform wait {run}")
+    return ModelSource(run.name, bundle=bundle)
 
 
 def bundle_of(word: str | Path) -> tuple[str, Path]:
@@ -90,6 +109,10 @@ def archive_of(word: str | Path) -> Path:
     found = find_model(word)
     if found.archive is not None:
         return found.archive
+    if found.run is None and found.bundle is not None:
+        kept = found.bundle.parent / f"{found.name}.mar"
+        if str(word).startswith(CLUSTER_SCHEME) and kept.is_file():
+            return kept
     if found.run is None:
         raise UserError(f"{word}: a bundle, and not packed yet", hint=shlex.join(["platform", "package", str(word)]))
     archive = found.run.output / f"{found.name}.mar"

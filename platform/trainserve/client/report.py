@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
+from trainserve.client.cluster import naming
 from trainserve.client.listener import Listener
 from trainserve.client.runs import summary
 from trainserve.errors import UserError
@@ -51,15 +52,15 @@ def report(
     """
     if not names:
         raise UserError("which run? a report is about at least one", hint="platform list shows all runs")
-    runs = [rundir.open_run(name) for name in dict.fromkeys(names)]
+    runs = [_Asked.named(name, listener) for name in dict.fromkeys(names)]
     if out is not None:
         check_target(out, "report.html", "--out", in_folder=True)
-    path = (out or default_path(runs)).absolute()
+    path = (out or default_path([(run.name, run.output) for run in runs])).absolute()
     from trainserve.evaluate.report.gather import gather  # imports torch
     from trainserve.evaluate.report.page import page
     from trainserve.evaluate.report.summary import numbers
 
-    found = [gather(facts(run), data, progress=listener.pictures_checked) for run in runs]
+    found = [gather(run.facts(), data, progress=listener.pictures_checked) for run in runs]
     text = page(found, now or datetime.now(UTC))
     path.parent.mkdir(exist_ok=True)  # the output folder of a run that has just begun
     write_text(path, text)
@@ -69,12 +70,32 @@ def report(
     return Report(path, len(text.encode()), numbers(found))
 
 
-def default_path(runs: Sequence[RunDir]) -> Path:
-    """report.html in the run's output; of several, a name that says which, in the first one's."""
+@dataclass(frozen=True)
+class _Asked:
+    """A run that a report is about."""
+
+    name: str
+    output: Path
+    facts: Callable[[], Facts]
+
+    @classmethod
+    def named(cls, name: str, listener: Listener) -> _Asked:
+        if found := naming.find(name):
+            from trainserve.client.cluster.facts import facts as facts_of
+
+            known = facts_of(found, listener)
+            return cls(known.name, known.output, lambda: known)
+        run = rundir.open_run(name)
+        return cls(run.name, run.output, lambda: facts(run))
+
+
+def default_path(runs: Sequence[tuple[str, Path]]) -> Path:
+    """report.html in the run's output; of several (name, output), a name that says which, in the first one's."""
+    first = runs[0][1]
     if len(runs) == 1:
-        return runs[0].output / "report.html"
-    name = "-".join(["report", *(run.name for run in runs)])
-    return runs[0].output / f"{name[:LONGEST]}.html"
+        return first / "report.html"
+    name = "-".join(["report", *(name for name, _ in runs)])
+    return first / f"{name[:LONGEST]}.html"
 
 
 def facts(run: RunDir) -> Facts:

@@ -142,6 +142,10 @@ def _restarts(pod: Manifest, start: Start) -> int:
     return next((int(each.get("restartCount", 0)) for each in _containers(pod) if each["name"] == start.container), 0)
 
 
+class PodsGone(UserError):
+    """There are no pods any more: what they wrote is in the output, if anywhere."""
+
+
 class Reader:
     """One log, each line once. `where` and what it answers: see `_Follower.where`."""
 
@@ -321,7 +325,7 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 async def _no_log(session: Session, run: ClusterRun, job: Manifest, pods: Sequence[Manifest]) -> UserError:
     found = state(job)
     if not pods and found in (names.SUCCEEDED, names.FAILED, names.SUSPENDED):
-        return UserError(f"the pods of run {str(run)!r} are gone, and their logs with them: its state is {found}")
+        return PodsGone(f"the pods of run {str(run)!r} are gone, and their logs with them: its state is {found}")
     waits = waits_for(job, pods, await told_of_pods(session, run))
     said = f": waiting: {waits}" if waits else ""
     return UserError(

@@ -67,6 +67,20 @@ def test_one_claim_for_everything_is_one_volume_that_the_master_alone_can_write_
     assert "/output" not in json.dumps(worker)
 
 
+@pytest.mark.parametrize(
+    ("overlay", "told"),
+    [
+        (None, str(names.STOP_GRACE_S)),
+        ({"spec": {"terminationGracePeriodSeconds": 900}}, "900"),
+        ({"spec": {"terminationGracePeriodSeconds": None}}, "30"),  # Kubernetes' own
+    ],
+)
+def test_every_pod_knows_how_long_it_has_to_end(overlay: dict[str, Any] | None, told: str) -> None:
+    job = cluster_job(_classifier(train={"nodes": 2}, pod={"overlay": overlay}), namespace="t")
+    for pod in _replicas(job).values():
+        assert _env(pod)[names.ENV_GRACE] == told == str(pod.get("terminationGracePeriodSeconds", 30))
+
+
 def test_only_those_who_may_be_rank_0_know_the_output() -> None:
     assert "results" not in json.dumps(_replicas(_job("cluster-bucket-gpus"))["Worker"])
     elastic = _replicas(_job("cluster-elastic"))

@@ -68,7 +68,7 @@ def cluster_job(classifier: Classifier, *, namespace: str) -> Manifest:
             "terminationGracePeriodSeconds": names.STOP_GRACE_S,
             **placement.pod_fields(pod),
         }
-        return apply(pod.overlay, {"spec": spec})
+        return _told_its_grace(apply(pod.overlay, {"spec": spec}))
 
     job = _job(classifier, namespace, template)
     metadata = job["metadata"]
@@ -154,6 +154,17 @@ def _container(
     if told:
         container["ports"] = [{"name": names.PROGRESS_PORT_NAME, "containerPort": names.PROGRESS_PORT}]
     return container
+
+
+def _told_its_grace(template: Manifest) -> Manifest:
+    """The template with its grace period, which an overlay may have changed, in the env of its container."""
+    spec = template["spec"]
+    grace_s = spec.get("terminationGracePeriodSeconds")
+    env = {"name": names.ENV_GRACE, "value": str(names.POD_GRACE_S if grace_s is None else grace_s)}
+    containers = [
+        {**each, "env": [*each["env"], env]} if each["name"] == names.CONTAINER else each for each in spec["containers"]
+    ]
+    return {**template, "spec": {**spec, "containers": containers}}
 
 
 def _inside(classifier: Classifier, paths: Paths) -> str:

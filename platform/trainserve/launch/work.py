@@ -54,6 +54,7 @@ from trainserve.train import imagecheck, imagefolder
 from trainserve.train.agreement import StopRequest
 from trainserve.train.checkpoint import Checkpoint
 from trainserve.train.distributed import Group, check_same, is_peer_lost, join, peer_timeout_s
+from trainserve.train.grace import of_environment
 from trainserve.train.imagecheck import BadPicture
 from trainserve.train.imagefolder import Listing
 from trainserve.train.loop import Outcome, fit
@@ -97,6 +98,7 @@ def run() -> int:
     classifier = read_spec(os.environ.get(ENV_SPEC, ""))
     output = Path(os.environ.get(ENV_OUTPUT, "output")).absolute()
     stall_s = classifier.spec.train.stall_seconds
+    grace = of_environment(os.environ)
     told = serve_progress(os.environ)
     pulse = open_pulse(stall_s=stall_s, peer_s=peer_timeout_s(os.environ, stall_s))
     skew = before.image(os.environ)
@@ -122,7 +124,7 @@ def run() -> int:
     preflight.sized(group, classifier, recipe, output, cores)
     stop = StopRequest()
     stop.install()
-    outcome = fit(recipe, group, output, report, stop, cores=cores, pulse=pulse)
+    outcome = fit(recipe, group, output, report, stop, cores=cores, pulse=pulse, grace=grace)
     stop.uninstall()
     if outcome.skipped:
         report.notice(f"{outcome.skipped} times a picture was skipped that could no longer be read")

@@ -24,6 +24,7 @@ from trainserve.train.agreement import Agreement, StopRequest, Verdict, agreed
 from trainserve.train.architecture import build
 from trainserve.train.data import Batch, Pictures
 from trainserve.train.distributed import Group
+from trainserve.train.grace import Grace
 from trainserve.train.metrics import Sums
 from trainserve.train.optim import lr_at, sgd
 from trainserve.train.recipe import Recipe
@@ -50,8 +51,11 @@ def fit(
     *,
     cores: int,
     pulse: Pulse | None = None,
+    grace: Grace | None = None,
 ) -> Outcome:
     """Train. Only rank 0 touches `output`. `pulse` tells the node's agent that this rank gets on, or what it waits for.
+
+    `grace` is the time between a stop and the end of the pod; a checkpoint that hardly fits is told.
 
     Raises RunFailed when the loss is no number, DataError for a picture that turned unreadable, SpecError for a
     checkpoint that does not fit, EnvironmentProblem for a full disk, RuntimeError of torch when a peer is lost.
@@ -72,12 +76,14 @@ def fit(
     report.open_board(progress.step)
     parallel = _parallel(trainer, recipe, group)
     pulse = pulse or Pulse()
+    grace = grace or Grace()
     agreement = Agreement(group, pulse)
     order, train_batches, val_batches = _loaders(recipe, group, cores)
     skipped, loss_before = 0, torch.zeros(())
 
     def save() -> None:
         # Synchronisation point: rank 0's batch-norm statistics are the ones that count, and all have reached this step.
+        save_begun = time.monotonic()
         pulse.expect("a checkpoint")  # on all ranks: those that write nothing soon wait for the one that does
         pulse.waits()
         sums = group.summed(progress.sums.values)
@@ -87,6 +93,8 @@ def fit(
             taken = snapshot(trainer, recipe, progress, sums, progress.seconds + time.monotonic() - begun)
             folder = checkpoints.save(taken, output, keep_last=train.keep_last)
             report.event("checkpoint", checkpoint=folder.name, step=progress.step)
+            if warning := grace.warning(progress.step, time.monotonic() - save_begun):
+                report.notice(warning)
 
     def ended(finished: bool) -> Outcome:
         total = int(group.summed(torch.tensor([skipped]))[0])

@@ -91,8 +91,8 @@ class PlayedKubelet:
             async for piece in log.read(query):
                 for start in range(0, len(piece), CHUNK):
                     await response.write(piece[start : start + CHUNK])
-        except NoAnswer:
-            if request.transport is not None:
+        except ConnectionError as error:  # who asked has gone, unless it is us
+            if isinstance(error, NoAnswer) and request.transport is not None:
                 request.transport.abort()
         return response
 

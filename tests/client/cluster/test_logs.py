@@ -12,9 +12,11 @@ import pytest
 from support.clusterruns import RUN, Played, until
 from trainserve.client.cluster import logs
 from trainserve.client.cluster.logs import Wish
+from trainserve.client.cluster.patience import Patience
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.kube.names import PYTORCHJOB
+from trainserve.kube.outage import NoAnswer
 
 ENDED = {"terminated": {"exitCode": 0}}
 RUNS = {"running": {"startedAt": "2026-11-25T12:00:00Z"}}
@@ -233,3 +235,20 @@ async def test_a_run_without_a_log_says_why() -> None:
     await world.conditions(names.CREATED, names.FAILED)
     with pytest.raises(UserError, match="the pods of run 'k8s://team/flowers' are gone"):
         await all_lines(world)
+    with pytest.raises(logs.PodsGone):
+        await all_lines(world, follow=True)
+
+
+async def test_a_server_that_stays_away_ends_the_following_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Played()
+    await world.create()
+    async with following(world) as found:
+        await until(lambda: world.heard.said, "the beginning")
+
+        async def refused(*_: Any) -> None:
+            raise NoAnswer("get /apis: connection refused", "is it running?")
+
+        monkeypatch.setattr(world.memory, "get", refused)
+        monkeypatch.setattr(Patience, "is_over", True)
+        with pytest.raises(EnvironmentProblem, match="is not followed any longer: the API server does not answer"):
+            await found.ended()

@@ -146,6 +146,11 @@ class PodsGone(UserError):
     """There are no pods any more: what they wrote is in the output, if anywhere."""
 
 
+def gone(run: ClusterRun, job: Manifest) -> PodsGone:
+    """What to say of a run that has ended and has no pod any more."""
+    return PodsGone(f"the pods of run {str(run)!r} are gone, and their logs with them: its state is {state(job)}")
+
+
 class Reader:
     """One log, each line once. `where` and what it answers: see `_Follower.where`."""
 
@@ -246,6 +251,8 @@ class _Follower:
             looking.result()
             if self._watched.is_gone:
                 raise self._watched.run.gone()
+            if not self._reading and not self._watched.pods:
+                raise gone(self._watched.run, self._watched.job)
         finally:
             await _cancel(looking, *self._reading.values())
 
@@ -325,7 +332,7 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 async def _no_log(session: Session, run: ClusterRun, job: Manifest, pods: Sequence[Manifest]) -> UserError:
     found = state(job)
     if not pods and found in (names.SUCCEEDED, names.FAILED, names.SUSPENDED):
-        return PodsGone(f"the pods of run {str(run)!r} are gone, and their logs with them: its state is {found}")
+        return gone(run, job)
     waits = waits_for(job, pods, await told_of_pods(session, run))
     said = f": waiting: {waits}" if waits else ""
     return UserError(

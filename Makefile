@@ -65,12 +65,14 @@ generate: $(READY)  ## what is generated: the lock file, docs/reference, manifes
 	@$(PY) -m trainserve.cli.reference docs/reference
 	@$(PY) -m trainserve.cli.manifests manifests/base helm/platform-operator
 	@$(PY) helm/generate.py
+	@$(PY) manifests/samples/generate.py
 
 verify: $(READY)  ## generate all but the lock file, and fail if anything differs from what is committed
 	@$(PY) -m trainserve.cli.reference docs/reference
 	@$(PY) -m trainserve.cli.manifests manifests/base helm/platform-operator
 	@$(PY) helm/generate.py
-	@git diff --exit-code -- docs/reference manifests/base manifests/components helm
+	@$(PY) manifests/samples/generate.py
+	@git diff --exit-code -- docs/reference manifests/base manifests/components manifests/samples helm
 
 images:  ## the container images trainer, server, operator, with docker, podman or buildah
 	@python3 manifests/images/build.py $(IMAGE_FLAGS)

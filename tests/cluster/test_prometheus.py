@@ -110,7 +110,7 @@ class Watch:
     def look(self) -> None:
         for expr, scaled in list(self.unanswered.items()):
             found = self._prometheus.query(scaled)
-            if any(series["metric"].get("job_name") == RUN for series in found):
+            if any(series["metric"].get("job") == RUN for series in found):
                 self.of_the_run.add(expr)
             if found and (expr in self.of_the_run or not _of_the_run(expr)):
                 del self.unanswered[expr]
@@ -142,7 +142,7 @@ def _filled_in(expr: str) -> str:
 def _of_the_run(expr: str) -> bool:
     """Whether the real run can answer it: it has no GPU, and nothing goes wrong with it."""
     alerts = {rule["expr"] for rule in rules() if "alert" in rule}
-    return "job_name)" in expr and expr not in alerts and "gpu_memory" not in expr
+    return "namespace, job)" in expr and expr not in alerts and "gpu_memory" not in expr
 
 
 def single(namespace: str, name: str, **spec: Manifest) -> Manifest:
@@ -163,8 +163,8 @@ def aim(
         (operator.url.removeprefix("http://"), {"namespace": where, "pod": f"{where}-0"})
         for where, operator in operators.items()
     ]
-    targets += [(address, {"namespace": namespace, "job_name": RUN}) for address in run]
-    prometheus.aim([*targets, (own.address, {"namespace": namespace, "job_name": OWN})])
+    targets += [(address, {"namespace": namespace, "job": RUN}) for address in run]
+    prometheus.aim([*targets, (own.address, {"namespace": namespace, "job": OWN})])
 
 
 @pytest.mark.timeout(600)
@@ -215,9 +215,9 @@ async def test_every_query_of_rules_and_dashboards_gives_data_and_every_alert_fi
     [master, *_] = await team.until_pods(2, name=RUN)
     first = f"{network.host(master)}:{names.PROGRESS_PORT}"
     aim(prometheus, operators, own_program, team.namespace, [first])
-    saved = f'trainserve_training_checkpoint_timestamp_seconds{{job_name="{RUN}"}}'
+    saved = f'trainserve_training_checkpoint_timestamp_seconds{{job="{RUN}"}}'
     await watch.until(lambda: bool(prometheus.query(saved)), "the run's first checkpoint")
-    validated = f'trainserve_training_epoch_train_top1_ratio{{job_name="{RUN}"}}'
+    validated = f'trainserve_training_epoch_train_top1_ratio{{job="{RUN}"}}'
     await watch.until(lambda: bool(prometheus.query(validated)), "the run's first validation")
     page = await asyncio.to_thread(_page, f"http://{first}{names.METRICS_PATH}")
     for text in (page, worker.get(names.METRICS_PATH), standby.get(names.METRICS_PATH)):
@@ -234,7 +234,7 @@ async def test_every_query_of_rules_and_dashboards_gives_data_and_every_alert_fi
     await team.until_state(names.FAILED, restarting[0])
     await team.end(f"{restarting[1]}-master-0", 0)
     await team.delete(restarting[2])
-    restarted = f'trainserve_training_generation{{job_name="{RUN}"}} == 2'
+    restarted = f'trainserve_training_generation{{job="{RUN}"}} == 2'
     await watch.until(lambda: bool(prometheus.query(restarted)), "the run's second start")
 
     await watch.until_fired(
@@ -248,7 +248,7 @@ async def test_every_query_of_rules_and_dashboards_gives_data_and_every_alert_fi
         "TrainserveLossNotFinite",
         "TrainserveJobFailed",
     )
-    assert watch.alerts["TrainserveLossNotFinite"]["labels"]["job_name"] == OWN
+    assert watch.alerts["TrainserveLossNotFinite"]["labels"]["job"] == OWN
     assert watch.alerts["TrainserveOperatorNotLeading"]["labels"]["namespace"] == STANDBY
     told = watch.alerts["TrainserveJobNoStep"]["annotations"]["summary"]
     assert told == f"{team.namespace}/{OWN} stands at step 8 for half an hour."

@@ -67,7 +67,7 @@ def test_variables_are_asked_of_series_that_there_are(dashboard: dict[str, Any])
         match = re.fullmatch(r"label_values\((\w+)(\{.*\})?, (\w+)\)", each["query"]["query"])
         assert match is not None
         metric = known[match[1]]
-        assert match[3] in {*metric.labels, "namespace", "job_name"}
+        assert match[3] in {*metric.labels, "namespace", "job"}
 
 
 def test_metrics_are_spelt_in_one_module() -> None:

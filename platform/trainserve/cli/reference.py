@@ -57,7 +57,7 @@ def metrics_page() -> str:
         "`..._count`.\n",
         "## A training pod\n",
         f"Rank 0 of a job answers {at} on port {names.PROGRESS_PORT}, which its pod declares under the name",
-        f"`{names.PROGRESS_PORT_NAME}`. The scrape adds `namespace` and `job_name`; the metrics have no labels. What",
+        f"`{names.PROGRESS_PORT_NAME}`. The scrape adds `namespace` and `job`; the metrics have no labels. What",
         "is not known yet is left out.\n",
         *_metrics(prometheus.TRAINING),
         "\n## The operator\n",

@@ -12,7 +12,7 @@ from trainserve.observe.grafana import Dashboard, Panel, Query, Row, Variable
 from trainserve.observe.prometheus import Metric
 
 RATE = "$__rate_interval"
-_JOB = 'namespace=~"$namespace", job_name=~"$job"'
+_JOB = 'namespace=~"$namespace", job=~"$job"'
 _OPERATOR = 'namespace=~"$namespace"'
 _OF_JOBS = f'{_OPERATOR}, job_namespace=~"$job_namespace"'
 _RED = (("red", 1.0),)
@@ -20,7 +20,7 @@ _RED = (("red", 1.0),)
 
 def _now(metric: Metric) -> str:
     """Of each job: the pod of a new gang has another address, and the line goes on."""
-    return f"max by (namespace, job_name) ({metric.name}{{{_JOB}}})"
+    return f"max by (namespace, job) ({metric.name}{{{_JOB}}})"
 
 
 def _of_job(title: str, metric: Metric, unit: str = "short", **more: object) -> Panel:
@@ -28,13 +28,13 @@ def _of_job(title: str, metric: Metric, unit: str = "short", **more: object) -> 
 
 
 def _jobs_panel(title: str, queries: tuple[tuple[str, str], ...], unit: str = "short", **more: object) -> Panel:
-    told = tuple(Query(expr, "{{namespace}}/{{job_name}}" + (f" {what}" if what else "")) for expr, what in queries)
+    told = tuple(Query(expr, "{{namespace}}/{{job}}" + (f" {what}" if what else "")) for expr, what in queries)
     return Panel(title, told, unit, **more)  # type: ignore[arg-type]
 
 
 _UNSAVED = f"{_now(p.STEP)} - ({_now(p.CHECKPOINT_STEP)} or 0 * {_now(p.STEP)})"
 _SAVED_AT = f"{p.CHECKPOINT_TIME.name}{{{_JOB}}} or {p.START_TIME.name}{{{_JOB}}}"
-_SINCE_SAVED = f"time() - max by (namespace, job_name) ({_SAVED_AT})"
+_SINCE_SAVED = f"time() - max by (namespace, job) ({_SAVED_AT})"
 _EACH_S = f"{_now(p.IMAGES_PER_SECOND)} / {_now(p.PROCESSES)}"
 
 TRAINING = Dashboard(
@@ -43,7 +43,7 @@ TRAINING = Dashboard(
     meaning="What rank 0 of each job tells: one pod a job is scraped, on port 9464.",
     variables=(
         Variable("namespace", "Namespace", p.GENERATION.name, "namespace"),
-        Variable("job", "Job", f'{p.GENERATION.name}{{namespace=~"$namespace"}}', "job_name"),
+        Variable("job", "Job", f'{p.GENERATION.name}{{namespace=~"$namespace"}}', "job"),
     ),
     rows=(
         Row(

@@ -1,6 +1,6 @@
 """Every metric that a training pod and the operator answer a scrape with: its name is spelt here alone. Pure.
 
-A training pod's have no labels: the scrape adds `namespace` and `job_name`, and one pod a job answers. The operator's
+A training pod's have no labels: the scrape adds `namespace` and `job`, and one pod a job answers. The operator's
 have `job_namespace`, for a scrape's own `namespace` is where the operator runs.
 """
 

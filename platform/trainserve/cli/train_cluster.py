@@ -47,10 +47,11 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
     end_as_ctrl_c()
     with Display() as display:
         submitted = submit.submit(submit.settled(planned, display), display)
-        reference = submitted.reference
+        run = ClusterRun(submitted.place, submitted.name)
+        reference = str(run)
         say(f"{reference} is on the cluster:\n  platform logs -f {reference}\n  platform status {reference}")
         if not detach:
-            outcome = follow(ClusterRun(submitted.place, submitted.name), display)
+            outcome = follow(run, display)
     if not detach:
         return closing(outcome, fmt)
     emit(fmt, submitted.job, table=lambda: reference, names=[reference])

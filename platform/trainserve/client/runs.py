@@ -52,9 +52,11 @@ class RunStatus(Summary):
 
 
 def reference(run: Mapping[str, Any]) -> str:
-    """What every verb knows the run by, wherever it is: its name, or `k8s://NAMESPACE/NAME`."""
-    namespace = run.get("namespace")
-    return f"{CLUSTER_SCHEME}{namespace}/{run['name']}" if namespace else str(run["name"])
+    """What every verb knows the run by, wherever it is: its name, or `k8s://NAMESPACE/NAME[@CONTEXT]`."""
+    namespace, context = run.get("namespace"), run.get("context")
+    if not namespace:
+        return str(run["name"])
+    return f"{CLUSTER_SCHEME}{namespace}/{run['name']}" + (f"@{context}" if context else "")
 
 
 def summary(run: RunDir) -> Summary:

@@ -12,6 +12,7 @@ from trainserve.client.cluster import naming
 from trainserve.client.cluster.connect import Place, default_namespace, in_words
 from trainserve.client.cluster.patience import Patience
 from trainserve.client.cluster.run import ClusterRun
+from trainserve.client.runs import reference
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube.cluster import Forbidden, Invalid
 from trainserve.kube.names import POD, POD_LOG
@@ -39,7 +40,10 @@ def test_which_names_are_of_a_cluster(tmp_path: Path, monkeypatch: pytest.Monkey
         assert naming.find("digits") is None
         assert naming.find("local://digits") is None
         assert naming.find("k8s://lab/digits") == ClusterRun(Place(None, "lab"), "digits")
-        assert naming.find("digits", "there") == ClusterRun(Place("there", "default"), "digits")
+        assert naming.find("digits", "there") == ClusterRun(Place("there", "default", is_asked_for=True), "digits")
+        assert str(naming.find("digits", "there")) == "k8s://default/digits@there"
+        assert naming.find("k8s://default/digits@there") == naming.find("digits", "there")
+        assert reference({"name": "digits", "namespace": "lab"}) == "k8s://lab/digits"
         assert naming.place() is None
         assert naming.place(asked=True) == Place(None, "team")
         context.save(context.Context("lab", "kubernetes", kube_context="there", namespace="ours"))
@@ -52,7 +56,7 @@ def test_which_names_are_of_a_cluster(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "name", ["k8s://digits", "k8s://", "k8s:///digits", "k8s://lab/", "k8s://lab/Digits", "k8s://a/b/c"]
+    "name", ["k8s://digits", "k8s://", "k8s:///digits", "k8s://lab/", "k8s://lab/Digits", "k8s://a/b/c", "k8s://@there"]
 )
 def test_what_is_no_name_is_refused_before_anybody_is_asked(name: str) -> None:
     with pytest.raises(UserError, match="k8s://"):

@@ -11,6 +11,7 @@ import pytest
 from support.clusterruns import RUN, Played, until
 from support.scenario import pytorchjob
 from trainserve.client.cluster import follow, remove, stop
+from trainserve.client.cluster.connect import Place
 from trainserve.client.cluster.events import rows
 from trainserve.client.cluster.follow import Teller
 from trainserve.client.cluster.listing import listing
@@ -216,9 +217,9 @@ async def test_status_list_and_events_have_what_the_laptop_has_and_the_place() -
         ("flowers-master-0", "Running", "node-a", "1")
     ]
     assert [event["reason"] for event in found["events"]] == ["BackOff"]
-    assert [run["name"] for run in await listing(world.session, "team")] == ["flowers"]
-    assert [run["name"] for run in await listing(world.session, None)] == ["flowers"]
-    assert await listing(world.session, "other") == []
+    assert [run["name"] for run in await listing(world.session, RUN.place)] == ["flowers"]
+    assert [run["name"] for run in await listing(world.session, RUN.place, all_namespaces=True)] == ["flowers"]
+    assert await listing(world.session, Place(None, "other")) == []
     assert [row["message"] async for some in rows(world.session, RUN) for row in some] == ["back-off"]
 
 

@@ -27,7 +27,7 @@ from trainserve.observe.why.diagnose import Diagnosis
 
 
 def listing(place: Place, *, all_namespaces: bool) -> list[ClusterSummary]:
-    return ask(place, lambda session: listed.listing(session, None if all_namespaces else place.namespace))
+    return ask(place, lambda session: listed.listing(session, place, all_namespaces=all_namespaces))
 
 
 def status(run: ClusterRun) -> ClusterStatus:
@@ -66,7 +66,7 @@ def told(run: ClusterRun, listener: Listener, *, follow: bool) -> Iterator[Event
 def resume(run: ClusterRun, listener: Listener, *, detach: bool) -> Outcome:
     """Let it go on, and follow it unless `detach`."""
     job = ask(run.place, lambda session: stop.resume(session, run), listener)
-    return Outcome(summary(job), None, EXIT_OK) if detach else follow.follow(run, listener)
+    return Outcome(summary(job, run.place), None, EXIT_OK) if detach else follow.follow(run, listener)
 
 
 def going_on(run: ClusterRun) -> Manifest:

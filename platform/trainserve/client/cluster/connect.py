@@ -38,12 +38,14 @@ _MAY_NOT = re.compile(
 class Place:
     """A namespace of a cluster. `context`: of the kubeconfig; None is its current one.
 
-    `kubeconfig` None is $KUBECONFIG, the account of the pod we run in, or ~/.kube/config.
+    `kubeconfig` None is $KUBECONFIG, the account of the pod we run in, or ~/.kube/config. `is_asked_for`: the context
+    is not what a bare command means, so whatever names a run here names it too.
     """
 
     context: str | None
     namespace: str
     kubeconfig: str | None = None
+    is_asked_for: bool = False
 
     def kubectl(self) -> str:
         """How a command of kubectl begins that is about this place."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from trainserve.client.cluster.connect import Session, ask
+from trainserve.client.cluster.connect import Place, Session, ask
 from trainserve.client.cluster.pending import waits_for
 from trainserve.client.cluster.run import ClusterRun, ClusterSummary, has_ended, job_of, output_of, summary
 from trainserve.client.cluster.watch import watching
@@ -32,7 +32,7 @@ def follow(run: ClusterRun, listener: Listener) -> Outcome:
         hangup = isinstance(interrupt, Hangup)
         listener.notice(comes_back(run))
         job = {"metadata": {"name": run.name, "namespace": run.place.namespace}, "spec": {}}
-        return Outcome(summary(job), None, EXIT_HANGUP if hangup else EXIT_INTERRUPTED)
+        return Outcome(summary(job, run.place), None, EXIT_HANGUP if hangup else EXIT_INTERRUPTED)
 
 
 def comes_back(run: ClusterRun) -> str:
@@ -47,12 +47,12 @@ async def outcome(session: Session, run: ClusterRun) -> Outcome:
     """How the run has ended, or is now."""
     job = await job_of(session, run)
     pods = await session.cluster.list(POD, run.place.namespace, labels={names.LABEL_JOB_NAME: run.name})
-    return outcome_of(job, pods.items)
+    return outcome_of(job, pods.items, run.place)
 
 
-def outcome_of(job: Manifest, pods: Sequence[Manifest]) -> Outcome:
+def outcome_of(job: Manifest, pods: Sequence[Manifest], place: Place) -> Outcome:
     """With the exit code that this means, as on a laptop."""
-    found = summary(job)
+    found = summary(job, place)
     match found["state"]:
         case names.SUCCEEDED:
             code = EXIT_OK
@@ -75,7 +75,7 @@ async def wait(session: Session, run: ClusterRun, wanted: Wanted, timeout_s: flo
         while True:
             if watched.is_gone:
                 raise run.gone()
-            found = summary(watched.job)
+            found = summary(watched.job, run.place)
             if _reached(wanted, found["state"]):
                 return found
             if has_ended(watched.job):
@@ -109,7 +109,7 @@ async def _followed(session: Session, run: ClusterRun) -> Outcome:
                 raise run.gone()
             teller.tell(watched.job, watched.pods, time.time())
             if has_ended(watched.job):
-                return outcome_of(watched.job, watched.pods)
+                return outcome_of(watched.job, watched.pods, run.place)
             await watched.next(LOOK_S)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainserve.client.cluster.connect import Session
+from trainserve.client.cluster.connect import Place, Session
 from trainserve.client.cluster.run import ClusterSummary, no_kind, summary
 from trainserve.kube import names
 from trainserve.kube.cluster import NotFound
@@ -10,14 +10,15 @@ from trainserve.kube.cluster import NotFound
 PAGE = 500
 
 
-async def listing(session: Session, namespace: str | None) -> list[ClusterSummary]:
-    """Newest first; a `namespace` of None is all of them. Raises EnvironmentProblem without the platform's kinds."""
+async def listing(session: Session, place: Place, *, all_namespaces: bool = False) -> list[ClusterSummary]:
+    """Newest first, of the place's namespace or of all. Raises EnvironmentProblem without the platform's kinds."""
+    namespace = None if all_namespaces else place.namespace
     found: list[ClusterSummary] = []
     token = ""
     try:
         while True:
             page = await session.cluster.list(names.PYTORCHJOB, namespace, limit=PAGE, continue_token=token)
-            found += [summary(job) for job in page.items]
+            found += [summary(job, place) for job in page.items]
             token = page.continue_token
             if not token:
                 break

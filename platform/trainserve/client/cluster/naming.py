@@ -27,7 +27,9 @@ def find(name: str, kube_context: str | None = None) -> ClusterRun | None:
         return None
     from trainserve.client.cluster.run import parse
 
-    return parse(name, kube_context or current.kube_context, namespace=current.namespace)
+    chosen = kube_context or current.kube_context
+    asked = kube_context is not None
+    return parse(name, chosen, namespace=current.namespace, is_asked_for=asked)
 
 
 def parted(names: Sequence[str], kube_context: str | None = None) -> tuple[list[ClusterRun], list[str]]:
@@ -47,4 +49,5 @@ def place(kube_context: str | None = None, namespace: str | None = None, *, aske
     from trainserve.client.cluster.connect import Place, default_namespace
 
     chosen = kube_context or current.kube_context
-    return Place(chosen, namespace or current.namespace or default_namespace(chosen))
+    wanted = namespace or current.namespace or default_namespace(chosen)
+    return Place(chosen, wanted, is_asked_for=kube_context is not None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NotRequired, cast
 
 from trainserve.client.cluster.connect import Place, Session, default_namespace
 from trainserve.client.runs import CLUSTER_SCHEME as SCHEME
+from trainserve.client.runs import reference
 from trainserve.errors import EnvironmentProblem, UserError, nearest
 from trainserve.kube import names, replicas
 from trainserve.kube.cluster import Manifest, NotFound
@@ -19,9 +21,10 @@ _MOST_LISTED = 500
 
 
 class ClusterSummary(Summary):
-    """A run of a cluster in a few numbers."""
+    """A run of a cluster in a few numbers. `context` is there where the current one is another."""
 
     namespace: str
+    context: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,33 @@ class ClusterRun:
     name: str
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.place.namespace}/{self.name}"
+        return reference(self.summary_keys())
+
+    def summary_keys(self) -> dict[str, str]:
+        """What a summary says of where it is."""
+        named = {"context": self.place.context} if self.place.is_asked_for and self.place.context else {}
+        return {"name": self.name, "namespace": self.place.namespace, **named}
 
     def gone(self) -> EnvironmentProblem:
         """What to say of a run that was there, and is not any more."""
         return EnvironmentProblem(f"run {self} is no longer there: its PyTorchJob was deleted")
 
 
-def parse(name: str, context: str | None, *, namespace: str | None = None) -> ClusterRun:
-    """`k8s://NAMESPACE/NAME`, or a bare name, which is one of `namespace` (None: the kubeconfig's).
+def parse(name: str, context: str | None, *, namespace: str | None = None, is_asked_for: bool = False) -> ClusterRun:
+    """`k8s://NAMESPACE/NAME[@CONTEXT]`, or a bare name, which is one of `namespace` (None: the kubeconfig's).
 
     Raises UserError for what can be no name.
     """
-    plain = name.removeprefix(SCHEME)
+    plain, _, named = name.removeprefix(SCHEME).partition("@")
+    context, is_asked_for = named or context, is_asked_for or bool(named)
     within, slash, last = plain.rpartition("/")
     if name.startswith(SCHEME) and not slash:
         raise UserError(f"{name!r} names no namespace", hint=f"{SCHEME}NAMESPACE/NAME")
     for part in (*([within] if slash else []), last):
         if not _NAME.fullmatch(part):
             raise UserError(f"{name!r} is no name of a run", hint=f"{SCHEME}NAMESPACE/NAME, as platform list shows it")
-    return ClusterRun(Place(context, within or namespace or default_namespace(context)), last)
+    chosen = within or namespace or default_namespace(context)
+    return ClusterRun(Place(context, chosen, is_asked_for=is_asked_for), last)
 
 
 async def job_of(session: Session, run: ClusterRun) -> Manifest:
@@ -99,8 +109,8 @@ def is_suspending(job: Manifest) -> bool:
     return bool((job["spec"].get("runPolicy") or {}).get("suspend")) and not has_ended(job)
 
 
-def summary(job: Manifest) -> ClusterSummary:
-    """The job in a few numbers, as of its status."""
+def summary(job: Manifest, place: Place | None = None) -> ClusterSummary:
+    """The job in a few numbers, as of its status. `place` is where it was asked for."""
     metadata, status = job["metadata"], job.get("status") or {}
     found = summarize(metadata["name"], state(job), job, [])
     progress = status.get("progress") or {}
@@ -109,7 +119,10 @@ def summary(job: Manifest) -> ClusterSummary:
         found["etaSeconds"] = progress.get("etaSeconds")
     said = [each for each in status.get("conditions") or [] if each["status"] == "True"]
     found["message"] = said[-1].get("message", "") if said else found["message"]
-    return ClusterSummary(**found, namespace=metadata["namespace"])
+    short = cast("ClusterSummary", {**found, "namespace": metadata["namespace"]})
+    if place is not None and place.is_asked_for and place.context:
+        short["context"] = place.context
+    return short
 
 
 def output_of(job: Manifest) -> str | None:

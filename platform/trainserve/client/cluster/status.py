@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NotRequired
+
 from trainserve.client.cluster.connect import Session
 from trainserve.client.cluster.events import told
 from trainserve.client.cluster.logs import in_order
@@ -26,6 +28,7 @@ class ClusterStatus(RunStatus):
 
     namespace: str
     waiting: str | None  # for what its pods wait
+    context: NotRequired[str]  # where the current one is another
 
 
 async def status(session: Session, run: ClusterRun) -> ClusterStatus:
@@ -35,7 +38,7 @@ async def status(session: Session, run: ClusterRun) -> ClusterStatus:
     events = await told(session, run, job)
     found, rows = job.get("status") or {}, [_pod(pod) for pod in in_order(pods, None)]
     return ClusterStatus(
-        **summary(job),
+        **summary(job, run.place),
         folder=output_of(job) or "",
         cause=found.get("cause"),
         generation=found.get("generation"),

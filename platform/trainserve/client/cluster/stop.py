@@ -36,7 +36,7 @@ async def cancel(session: Session, run: ClusterRun, *, now: bool = False) -> Clu
     notice = session.listener.notice
     if has_ended(job) or state(job) == TERMINATING:
         notice(f"{run} is not running: {state(job)}")
-        return summary(job)
+        return summary(job, run.place)
     patch = {
         "metadata": {"annotations": {names.ANNOTATION_SUSPEND_REASON: names.SUSPEND_BY_USER}},
         "spec": {"runPolicy": {"suspend": True}},
@@ -147,7 +147,7 @@ async def _stopped(session: Session, watched: Watched) -> ClusterSummary:
         if watched.is_gone:
             raise run.gone()
         if has_ended(job):
-            return summary(job)
+            return summary(job, run.place)
         stopping = [pod for pod in watched.pods if "deletionTimestamp" in pod["metadata"]]
         if time.monotonic() - began > DEAF_S and watched.pods and not stopping and not session.patience.away:
             raise EnvironmentProblem(

@@ -106,7 +106,9 @@ def plan(
     wanted = kube_context or context.kube_context
     chosen = namespace or classifier.metadata.namespace or context.namespace or default_namespace(wanted)
     push_to = context.data_store if _is_here(classifier) else None
-    found = ClusterPlan(classifier, Place(wanted, chosen), bool(generated), push_to)
+    found = ClusterPlan(
+        classifier, Place(wanted, chosen, is_asked_for=kube_context is not None), bool(generated), push_to
+    )
     validate((found.with_data(push_to, None) if push_to else found).manifests()[0])
     return found
 

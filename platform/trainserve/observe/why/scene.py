@@ -18,6 +18,7 @@ from trainserve.errors import (
 )
 from trainserve.observe.why import traceback as stacks
 from trainserve.observe.why.evidence import Evidence, PodEvidence
+from trainserve.spec.classifier import node_range
 
 _LOG_LINES = 60  # of the end of a log, where nothing better says what happened
 _MEANING = {
@@ -95,7 +96,9 @@ class Scene:
 
     def smaller_batch(self) -> int:
         """Half the global batch, still a multiple of the processes."""
-        ranks = int(self.train.get("nodes") or 1) * int(self.train.get("nprocPerNode") or 1)
+        nodes = node_range(self.train.get("nodes"))[1] or 1
+        gpus = (self.evidence.spec.get("pod") or {}).get("gpus")
+        ranks = nodes * int(self.train.get("nprocPerNode") or gpus or 1)
         batch = int(self.train.get("batchSize") or 64)
         return max(ranks, batch // 2 // ranks * ranks)
 

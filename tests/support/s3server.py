@@ -1,75 +1,153 @@
-"""A server that speaks S3: moto's, in an environment of its own, with its buckets in memory."""
+"""A real S3 server for tests: Versity's gateway, which keeps objects as files of a folder, built from its Go module.
+
+It checks signatures, knows multipart uploads and answers S3's errors. Amazon's own client for Python, and servers that
+are built on it, want another version of python-dateutil than Kubernetes' client does, so they are no choice here.
+"""
 
 from __future__ import annotations
 
+import functools
+import http.client
+import threading
 import time
-import urllib.request
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
-from support.environments import python_with
+from support import gomodules
 from support.guarded import Guarded
-from trainserve.machine.ports import Reserved
+from trainserve.errors import EnvironmentProblem
+from trainserve.machine.ports import LOOPBACK, Reserved
 
-MOTO = "moto[server,s3]==5.1.22"
-STARTED_S = 60.0
-_NAMES = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
+MODULE, VERSION = "github.com/versity/versitygw", "v1.8.0"
+ACCESS, SECRET = "test-access", "test-secret"
+READY_S = 20.0
 
 
-class S3Server:
-    """At `address`, which is this machine's; it takes every name and password."""
+class S3:
+    """A running server. `env` is what a client of it needs."""
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self._address = address
-        self._folder = folder
-        self._ports = Reserved()
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.env = environment(port)
 
-    @property
-    def url(self) -> str:
-        return f"http://{self._address}:{self._ports.port('s3')}"
+    def bucket(self, name: str) -> str:
+        """A new, empty bucket; its URL."""
+        (self.folder / name).mkdir()
+        return f"s3://{name}"
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What a client takes from its environment."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-        }
 
-    def start(self) -> None:
-        program = [python_with("moto", MOTO), "-m", "moto.server"]
-        port = self._ports.port("s3")
-        self._process = Guarded([*program, "--host", self._address, "--port", port], self._folder / "s3.log")
-        give_up = time.monotonic() + STARTED_S
-        while self._process.alive() and time.monotonic() < give_up:
-            try:
-                urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError(f"the S3 server does not start:\n{self._process.tail()}")
+def environment(port: int) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{port}",
+        "AWS_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
 
-    def stop(self) -> None:
-        self._process.stop()
-        self._ports.release_all()
 
-    def create_bucket(self, name: str) -> None:
-        who = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-        request = urllib.request.Request(f"{self.url}/{name}", method="PUT", headers={"Authorization": who})
-        urllib.request.urlopen(request, timeout=10).close()
+@contextmanager
+def serving(folder: Path) -> Iterator[S3]:
+    """A server whose objects and log lie in `folder`. Raises EnvironmentProblem where it cannot be built or started."""
+    program = gomodules.program(MODULE, VERSION, "versitygw")
+    root = folder / "objects"
+    root.mkdir(parents=True)
+    ports = Reserved()
+    port = ports.port("s3")
+    arguments = [program, "--access", ACCESS, "--secret", SECRET, "--port", f"{LOOPBACK}:{port}", "posix", root]
+    process = Guarded(arguments, folder / "s3.log")
+    try:
+        give_up = time.monotonic() + READY_S
+        while not _answers(port):
+            if not process.alive() or time.monotonic() > give_up:
+                raise EnvironmentProblem(f"the S3 server does not start:\n{process.tail()}")
+            time.sleep(0.05)
+        yield S3(root, port)
+    finally:
+        process.stop()
+        ports.release_all()
 
-    def keys(self, bucket: str, prefix: str = "") -> list[str]:
-        """Of the first thousand objects below `prefix`."""
-        with urllib.request.urlopen(f"{self.url}/{bucket}?list-type=2&prefix={quote(prefix)}", timeout=10) as answer:
-            listed = ElementTree.fromstring(answer.read())
-        return [str(each.text) for each in listed.findall("s3:Contents/s3:Key", _NAMES)]
 
-    def get(self, bucket: str, key: str) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/{bucket}/{quote(key)}", timeout=30) as answer:
-            body: bytes = answer.read()
-        return body
+def _answers(port: int) -> bool:
+    try:
+        urlopen(f"http://{LOOPBACK}:{port}/", timeout=2).close()
+    except HTTPError as error:
+        error.close()
+        return True  # it asks for credentials
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def faulty(port: int, every: int = 3) -> Iterator[int]:
+    """A way to the server that answers each n-th request with 503 by itself; its port."""
+    count = _Count(every)
+    server = ThreadingHTTPServer((LOOPBACK, 0), functools.partial(_Way, port, count))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert count.refused, "nothing was refused, so nothing was shown"
+
+
+class _Count:
+    def __init__(self, every: int) -> None:
+        self._every, self._seen, self.refused = every, 0, 0
+        self._lock = threading.Lock()
+
+    def is_bad(self) -> bool:
+        with self._lock:
+            self._seen += 1
+            bad = self._seen % self._every == 0
+            self.refused += bad
+            return bad
+
+
+class _Way(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, port: int, count: _Count, *args: object) -> None:
+        self._port, self._count = port, count
+        super().__init__(*args)  # type: ignore[arg-type]
+
+    def handle_one_request(self) -> None:
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self._count.is_bad():
+            self._answer(503, [], b"")
+            return
+        with closing(http.client.HTTPConnection(LOOPBACK, self._port, timeout=30)) as server:
+            server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # the host too: the signature is about it
+                server.putheader(name, value)
+            server.endheaders(body)
+            answer = server.getresponse()
+            self._answer(answer.status, answer.getheaders(), answer.read())
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                self.send_header(name, value)
+        length = {name.lower(): value for name, value in headers}.get("content-length")
+        self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""

@@ -104,11 +104,11 @@ async def test_what_it_cannot_do_it_says(add_node: AddNode, team: Team) -> None:
     node.wait_ready()
     pods = Pods(team)
     mount = {"container_volumeMounts": [{"name": "disk", "mountPath": "/data"}]}
-    await pods.create("disk", "true", volumes=[{"name": "disk", "emptyDir": {}}], **mount)
+    await pods.create("disk", "true", volumes=[{"name": "disk", "downwardAPI": {}}], **mount)
     await pods.create("image", "true", container_image="registry/some:1", serviceAccountName="default")
     failed = await pods.phase("disk", "Failed")
     assert failed["status"]["reason"] == "NotSupportedLocally"
-    assert "volume disk in container main" in failed["status"]["message"]
+    assert "volume disk: downwardAPI is not supported" in failed["status"]["message"]
     await pods.phase("image", "Succeeded")
     told = [event for event in await team.events("WithoutEffect") if event["involvedObject"]["name"] == "image"]
     assert [re.sub(".*: ", "", event["message"]) for event in told] == ["image"]

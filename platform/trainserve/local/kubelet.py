@@ -150,6 +150,9 @@ class Kubelet:
     def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:  # noqa: ARG002  nothing more here
         return {}
 
+    async def objects(self, pod: Manifest) -> None:
+        """There are no claims, Secrets or ConfigMaps on a laptop."""
+
     async def address(self, pod: Manifest) -> podspec.Address:
         """The same for all pods of one generation: this machine's loopback, and a free port."""
         job = pod["metadata"].get("labels", {}).get(names.LABEL_JOB_NAME)

@@ -20,7 +20,7 @@ from trainserve.kube.cluster import ApiError, Forbidden, Manifest
 from trainserve.kube.informer import Informer
 from trainserve.kube.names import POD
 from trainserve.kube.outage import problem
-from trainserve.local import nodeprogress, nodestatus, podspec, process
+from trainserve.local import nodeprogress, nodestatus, nodevolumes, podspec, process
 from trainserve.local.nodedevices import Devices
 from trainserve.local.nodefolders import Room, folder_name, keep_tidy
 from trainserve.local.nodeheart import NodeHeart
@@ -115,6 +115,8 @@ class Node:
         killed = await asyncio.to_thread(process.kill_marked, self._settings.pods)
         if killed:
             log.warning("killed %d processes that an earlier process of this node had left", killed)
+        for folder in await asyncio.to_thread(lambda: [*self._settings.pods.iterdir()]):
+            await asyncio.to_thread(nodevolumes.forget, folder)
         informers = await self._informers()
         await self._heart.register()
         log.info("node %s is Ready", self._name)
@@ -263,6 +265,9 @@ class Node:
     async def address(self, pod: Manifest) -> podspec.Address:
         return await self._network.address(pod)
 
+    async def objects(self, pod: Manifest) -> nodevolumes.Found:
+        return await nodevolumes.find(self._cluster, pod, self.folder(pod))
+
     def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:
         host = self._network.host(pod)
         progress = None if host is None else nodeprogress.address(container, host)
@@ -287,6 +292,7 @@ class Node:
         writer, writing = self._writers.pop(uid)
         writing.cancel()
         log.info("pod %s/%s: %s", pod["metadata"]["namespace"], pod["metadata"]["name"], nodestatus.end(writer.pod))
+        self._soon(asyncio.to_thread(nodevolumes.forget, self.folder(pod)))
 
 
 def _why_waiting(status: Manifest) -> str:

@@ -19,6 +19,7 @@ from trainserve.kube.moments import rfc3339
 from trainserve.kube.names import EVENT, POD
 from trainserve.kube.outage import level
 from trainserve.local import podspec, process
+from trainserve.local.nodevolumes import Found
 from trainserve.local.pod import Pod, Report, restart_delay_s
 from trainserve.local.podspec import Address, Process
 
@@ -39,6 +40,10 @@ class Setting(Protocol):
 
     async def address(self, pod: Manifest) -> Address:
         """Where rank 0 of the pod's job listens. Raises podspec.CannotRun."""
+        ...
+
+    async def objects(self, pod: Manifest) -> Found | None:
+        """What the objects are that the pod names, such as claims; None where there are none. Raises CannotRun."""
         ...
 
     def environment(self, pod: Manifest, container: Manifest) -> Mapping[str, str]:
@@ -195,7 +200,8 @@ class NodePods:
 
     async def _processes(self, pod: Manifest, folder: Path) -> tuple[list[Process], list[Process]]:
         """Init containers and containers as processes. Raises podspec.CannotRun."""
-        podspec.check(pod)
+        found = await self._setting.objects(pod)
+        podspec.check(pod, looked_up=found is not None)
         await self._tell_without_effect(pod)
         address = await self._setting.address(pod)
         first = str(Path(sys.executable).parent)
@@ -209,7 +215,9 @@ class NodePods:
                 **_host_nodes(container),
                 **self._setting.environment(pod, container),
             }
-            return podspec.process(container, base=base, extra=extra, address=address)
+            given = found.given[container["name"]] if found else None
+            what = podspec.process(container, base=base, extra=extra, address=address, given=given)
+            return found.entered(what, container) if found else what
 
         spec = pod["spec"]
         return (

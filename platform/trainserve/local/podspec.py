@@ -44,6 +44,7 @@ _CONTAINER_TOLD = {
     *("image", "livenessProbe", "readinessProbe", "resizePolicy", "resources", "securityContext", "startupProbe"),
     *("stdin", "stdinOnce", "tty"),
 }
+_LOOKED_UP = {"envFrom"}  # where other objects can be read
 _CONTAINER_DONE = {"args", "command", "env", "terminationMessagePolicy", "volumeMounts", "workingDir"}
 
 _REFERENCE = re.compile(r"\$(\$|\(([-._a-zA-Z][-._a-zA-Z0-9]*)\))")
@@ -90,7 +91,7 @@ def without_effect(pod: Manifest, *, scheduled: bool = False) -> set[str]:
     spec = pod["spec"]
     found = {name for name in _POD_TOLD - (_SCHEDULED if scheduled else set()) if spec.get(name)}
     # Every pod has the account `default`, and what admission makes of it; another one was asked for.
-    if any(map(_is_token, spec.get("volumes") or [])) and spec.get("serviceAccountName", "default") != "default":
+    if any(map(is_token, spec.get("volumes") or [])) and spec.get("serviceAccountName", "default") != "default":
         found.add("serviceAccountName (no token)")
     for container in _containers(spec):
         # Nobody needs to be told of what this platform itself put there.
@@ -100,17 +101,21 @@ def without_effect(pod: Manifest, *, scheduled: bool = False) -> set[str]:
     return found
 
 
-def check(pod: Manifest) -> None:
-    """Raises CannotRun for what would make the pod another one than was asked for."""
+def check(pod: Manifest, *, looked_up: bool = False) -> None:
+    """Raises CannotRun for what would make the pod another one than was asked for.
+
+    `looked_up`: volumes and envFrom were, and are what they should be.
+    """
     spec = pod["spec"]
     known = _POD_DONE | _POD_TOLD | _POD_MEANINGLESS
     _refuse_unknown(spec, known, "spec")
     for volume in spec.get("volumes") or []:
-        if not _is_token(volume):
+        if not looked_up and not is_token(volume):
             _check_volume(volume, spec)
     for container in _containers(spec):
         at = f"container {container['name']}"
-        _refuse_unknown(container, _CONTAINER_DONE | _CONTAINER_TOLD | _CONTAINER_MEANINGLESS, at)
+        honoured = _CONTAINER_DONE | (_LOOKED_UP if looked_up else set())
+        _refuse_unknown(container, honoured | _CONTAINER_TOLD | _CONTAINER_MEANINGLESS, at)
         if not container.get("command"):
             raise CannotRun(f"{at}: command is missing; without an image there is no entry point to fall back on")
         for variable in container.get("env") or []:
@@ -118,9 +123,19 @@ def check(pod: Manifest) -> None:
                 raise CannotRun(f"{at}: env {variable['name']}: valueFrom is not supported on a laptop; use value")
 
 
-def process(container: Manifest, *, base: Mapping[str, str], extra: Mapping[str, str], address: Address) -> Process:
-    """The process of a checked container. `base` is the machine's environment, `extra` wins over the container's."""
-    env = inherited(base)
+def process(
+    container: Manifest,
+    *,
+    base: Mapping[str, str],
+    extra: Mapping[str, str],
+    address: Address,
+    given: Mapping[str, str] | None = None,
+) -> Process:
+    """The process of a checked container.
+
+    `base` is the machine's environment, `given` what envFrom says, and `extra` wins over the container's own.
+    """
+    env = {**inherited(base), **(given or {})}
     for variable in container.get("env") or []:
         value = expand(variable.get("value") or "", env)
         env[variable["name"]] = substitute(variable["name"], value, address)
@@ -220,7 +235,7 @@ def _refuse_unknown(given: Manifest, known: set[str], at: str) -> None:
             raise CannotRun(f"{at}: {name} is not supported on a laptop")
 
 
-def _is_token(volume: Manifest) -> bool:
+def is_token(volume: Manifest) -> bool:
     """The volume that admission puts into every pod, for programs that call the API server."""
     return "projected" in volume and volume["name"].startswith(API_ACCESS_VOLUME)
 

@@ -38,7 +38,8 @@ def _table(run: RunStatus) -> str:
     parts = [columns([row(run)])]
     parts.append(columns([_condition(condition) for condition in run["conditions"]]))
     parts.append(columns([_pod(pod, run) for pod in run["pods"]]))
-    if waiting := dict(run).get("waiting"):
+    waiting = dict(run).get("waiting")
+    if waiting and waiting not in [condition.get("message") for condition in run["conditions"]]:
         parts.append(f"waits   {waiting}")
     parts.append(columns([_texts(event) for event in run["events"] if event["type"] != "Normal"][-SHOWN:]))
     if run["folder"]:

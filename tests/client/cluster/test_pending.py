@@ -80,3 +80,11 @@ def test_a_job_that_nobody_has_seen() -> None:
         "the controller has not seen the job yet: is it installed, and does it run?"
     )
     assert waits_for(JOB, []) is None
+
+
+def test_pods_without_a_node_are_the_controllers_and_the_others_speak_for_themselves() -> None:
+    pending = {"type": "Pending", "status": "True", "message": "it waits for a place"}
+    job = {**JOB, "status": {"conditions": [pending]}}
+    pulling = pod("b", node="n", containerStatuses=[waiting("ErrImagePull", "none such")])
+    assert waits_for(job, [pod("a"), pulling]) == "it waits for a place; b: ErrImagePull: none such"
+    assert waits_for(job, [pulling]) == "b: ErrImagePull: none such"

@@ -21,15 +21,19 @@ def waits_for(job: Manifest, pods: Sequence[Manifest], events: Iterable[Manifest
         return None if conditions else "the controller has not seen the job yet: is it installed, and does it run?"
     said: dict[str, list[str]] = {}
     newest = _newest(events)
+    unplaced = bool(pending and pending.get("message"))  # told of all such pods together
     for pod in pods:
-        reason = _of_pod(pod, newest.get(pod["metadata"]["name"]))
+        reason = None if unplaced and _is_unplaced(pod) else _of_pod(pod, newest.get(pod["metadata"]["name"]))
         if reason:
             said.setdefault(reason, []).append(pod["metadata"]["name"])
-    if not said:
-        return None
-    if pending and len(said) == 1 and pending.get("message"):
-        return str(pending["message"])
-    return "; ".join(f"{_some(who)}: {reason}" for reason, who in said.items())
+    parts = [f"{_some(who)}: {reason}" for reason, who in said.items()]
+    if pending and unplaced and any(map(_is_unplaced, pods)):
+        parts.insert(0, str(pending["message"]))
+    return "; ".join(parts) or None
+
+
+def _is_unplaced(pod: Manifest) -> bool:
+    return not pod["spec"].get("nodeName") and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
 
 
 def _of_pod(pod: Manifest, event: Manifest | None) -> str | None:

@@ -3,9 +3,10 @@
     python -I -S mounts.py JSON command [args...]
 
 JSON: `{"root": "/an/empty/folder", "mounts": [{"source", "target", "readOnly"}], "keep": ["/paths", ...],
-"message": "/file"}`. The command gets a mount namespace of its own, in which this machine's root is seen as it is, but for
-the targets; what they hide of `keep` is put back. Whoever is not root gets a user namespace for it, with his own ids.
-Nothing is left on the machine: what has no place to be mounted at gets one in memory. What fails is told in `message` too.
+"message": "/file"}`. The command gets a mount namespace of its own, in which this machine's root is seen as it is, but
+for the targets; what they hide of `keep` is put back. Whoever is not root gets a user namespace for it, with his own
+ids. Nothing is left on the machine: what has no place to be mounted at gets one in memory. What fails is told in
+`message` too.
 
 Standard library only and run as a file, as shim.py. Linux only. This is no isolation: it is for paths.
 """

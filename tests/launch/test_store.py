@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from support.buckets import Failing, contents, in_memory
+from support.runs import wait_until
 from trainserve.errors import EnvironmentProblem
 from trainserve.launch import store as stores
 from trainserve.launch.comeback import restore
 from trainserve.launch.store import Keeper, Store, opened
+from trainserve.train.grace import Grace
 
 
 @pytest.fixture
@@ -155,6 +157,37 @@ def test_a_result_that_cannot_be_stored_is_an_error_after_the_time_for_it(bucket
     lost = keeper.close(well=True)
     assert isinstance(lost, EnvironmentProblem)
     assert lost.message == "it is not in the mood"
+
+
+def test_a_checkpoint_that_hardly_gets_to_the_bucket_before_the_end_of_a_pod_is_told_once(
+    bucket, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(stores, "LOOK_S", 0.01)
+    keeper = Keeper(Store(bucket, tmp_path), Grace(0.0))
+    for step in (10, 20):
+        checkpoint(tmp_path, step)
+        wait_until(lambda step=step: f"checkpoints/step-{step:08d}/meta.json" in contents(bucket), "it is sent")
+    assert keeper.close(well=True) is None
+    told = [record.getMessage() for record in caplog.records if "it does not fit" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(f"sending a checkpoint to {bucket.url} took ")
+    assert "a pod that is stopped has 0 s for the step in progress and a checkpoint" in told[0]
+
+
+@pytest.mark.parametrize(("grace", "given_up_s"), [(None, 60.0), (Grace(900.0), 900.0), (Grace(30.0), 30.0)])
+def test_after_a_stop_it_is_tried_for_as_long_as_the_pod_has(bucket, tmp_path, monkeypatch, grace, given_up_s):
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    (tmp_path / "events.jsonl").write_text("one\n")
+    keeper = Keeper(Store(Failing(bucket, every=1), tmp_path), grace)
+    monkeypatch.setattr(stores.time, "monotonic", lambda: now)
+    monkeypatch.setattr(stores.time, "sleep", sleep)
+    assert isinstance(keeper.close(well=False), EnvironmentProblem)
+    assert given_up_s - stores.RETRY_S <= now <= given_up_s
 
 
 def test_a_checkpoint_is_sent_at_once_and_what_grows_every_half_a_minute(bucket, tmp_path):

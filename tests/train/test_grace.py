@@ -31,7 +31,7 @@ from trainserve.train.report import Report
     ],
 )
 def test_half_of_the_time_is_a_warning(grace_s: float | None, took_s: float, verdict: str | None) -> None:
-    told = Grace(grace_s).warning(7, took_s)
+    told = Grace(grace_s).warning("the checkpoint of step 7", took_s)
     assert (told is None) == (verdict is None)
     if verdict is not None:
         assert told is not None
@@ -41,9 +41,9 @@ def test_half_of_the_time_is_a_warning(grace_s: float | None, took_s: float, ver
 
 def test_it_is_told_once() -> None:
     grace = Grace(1.0)
-    assert grace.warning(1, 0.4) is None
-    assert grace.warning(2, 0.6) is not None
-    assert grace.warning(3, 0.9) is None
+    assert grace.warning("a checkpoint", 0.4) is None
+    assert grace.warning("a checkpoint", 0.6) is not None
+    assert grace.warning("a checkpoint", 0.9) is None
 
 
 def test_the_time_is_what_the_env_says() -> None:

@@ -16,6 +16,7 @@ from trainserve.launch import agent, layout, store, termination
 from trainserve.launch.keptlogs import kept
 from trainserve.launch.store import Keeper
 from trainserve.launch.termination import Failure
+from trainserve.train.grace import of_environment
 
 log = logging.getLogger("trainserve.launch")
 
@@ -28,12 +29,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         program = parse(argv)
         keeping = store.opened(os.environ)
+        grace = of_environment(os.environ)
     except PlatformError as error:
         return failed(error)
     if keeping is None:
         with kept(os.environ):
             return run(program)
-    keeper = Keeper(keeping)
+    keeper = Keeper(keeping, grace)
     signal.signal(signal.SIGTERM, lambda *_: keeper.hurry())  # but while ranks run, when the agent hears it
     with kept(os.environ):
         code = run(program)

@@ -23,6 +23,7 @@ from trainserve.errors import EnvironmentProblem, PlatformError
 from trainserve.kube.names import ENV_OUTPUT, ENV_STORE
 from trainserve.machine.bucket.store import Bucket, open_bucket
 from trainserve.machine.files import UNFINISHED, write_json
+from trainserve.train.grace import Grace
 
 LOOK_S = 1.0  # between two looks at the folder
 SEND_S = 30.0  # between two copies of a file that grows; a new checkpoint takes everything with it
@@ -30,7 +31,7 @@ SMALL = 64 * 2**20  # bytes: up to here a file is read whole, so that it may gro
 RETRY_S = 15.0  # after a bucket has refused; the client itself has repeated before
 TELL_S = 60.0  # between two warnings
 LAST_S = 600.0  # how long the last copy is tried for, after a good end
-STOPPED_S = 60.0  # the same after SIGTERM, whose grace period has begun already, or after a failure
+STOPPED_S = 60.0  # the same after SIGTERM, or after a failure, where nobody has said how long the pod has to end
 RECORD = ".stored.json"  # what the bucket has: name -> [bytes, time of change]
 CHECKPOINTS = "checkpoints/"
 META = "meta.json"
@@ -129,10 +130,12 @@ def opened(env: Mapping[str, str]) -> Store | None:
 
 
 class Keeper:
-    """Sends what changes, until `close`."""
+    """Sends what changes, until `close`. `grace`: how long the pod has to end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, grace: Grace | None = None) -> None:
         self._store = store
+        self._grace = grace or Grace()
+        self._stopped_s = STOPPED_S if self._grace.seconds is None else self._grace.seconds
         self._closing = threading.Event()
         self._warned = float("-inf")
         self._give_up = float("inf")
@@ -141,11 +144,11 @@ class Keeper:
 
     def hurry(self) -> None:
         """Less time is left for `close` from now on: the pod is told to end."""
-        self._give_up = min(self._give_up, time.monotonic() + STOPPED_S)
+        self._give_up = min(self._give_up, time.monotonic() + self._stopped_s)
 
     def close(self, *, well: bool) -> PlatformError | None:
         """Send the rest; the error where that cannot be done. `well`: the run has ended well, and all depends on it."""
-        self._give_up = time.monotonic() + (LAST_S if well else STOPPED_S)
+        self._give_up = time.monotonic() + (LAST_S if well else self._stopped_s)
         self._closing.set()
         while self._thread.is_alive():
             self._thread.join(LOOK_S)
@@ -169,12 +172,20 @@ class Keeper:
         while not self._closing.wait(LOOK_S):
             try:
                 names = self._store.changed()
-                if names and self._store.is_due(names, time.monotonic()):
+                began = time.monotonic()
+                if names and self._store.is_due(names, began):
                     self._store.send(names, self._closing.is_set)
                     self._store.was_sent(time.monotonic())
+                    self._measure(names, time.monotonic() - began)
             except (PlatformError, OSError, ValueError) as error:
                 self._warn(error)
                 self._closing.wait(RETRY_S)
+
+    def _measure(self, names: Iterable[str], took_s: float) -> None:
+        if any(name.endswith(f"/{META}") for name in names):
+            hardly_fits = self._grace.warning(f"sending a checkpoint to {self._store.bucket.url}", took_s)
+            if hardly_fits:
+                log.warning("%s", hardly_fits)
 
     def _warn(self, error: Exception) -> None:
         if time.monotonic() - self._warned >= TELL_S:

@@ -18,17 +18,17 @@ class Grace:
     seconds: float | None = None
     _is_told: bool = False
 
-    def warning(self, step: int, took_s: float) -> str | None:
-        """What to say of a checkpoint that took `took_s` to be written; once."""
+    def warning(self, what: str, took_s: float) -> str | None:
+        """What to say of `what`, a checkpoint or its way to a bucket, that took so long; once."""
         if self.seconds is None or self._is_told or took_s <= SHARE * self.seconds:
             return None
         self._is_told = True
         verdict = "it does not fit" if took_s > self.seconds else "it may not fit"
         return (
-            f"the checkpoint of step {step} took {took_s:.1f} s, and a pod that is stopped has {self.seconds:g} s for "
-            f"the step in progress and a checkpoint: {verdict}, and a stop then costs the steps since the last whole "
-            "one; hint: a longer terminationGracePeriodSeconds in spec.pod.overlay, a faster output, or a checkpoint "
-            "more often (train.checkpointEverySteps)"
+            f"{what} took {took_s:.1f} s, and a pod that is stopped has {self.seconds:g} s for the step in progress "
+            f"and a checkpoint: {verdict}, and a stop then costs the steps since the last whole one; hint: a longer "
+            "terminationGracePeriodSeconds in spec.pod.overlay, a faster output, or a checkpoint more often "
+            "(train.checkpointEverySteps)"
         )
 
 

@@ -93,8 +93,9 @@ def fit(
             taken = snapshot(trainer, recipe, progress, sums, progress.seconds + time.monotonic() - begun)
             folder = checkpoints.save(taken, output, keep_last=train.keep_last)
             report.event("checkpoint", checkpoint=folder.name, step=progress.step)
-            if warning := grace.warning(progress.step, time.monotonic() - save_begun):
-                report.notice(warning)
+            hardly_fits = grace.warning(f"the checkpoint of step {progress.step}", time.monotonic() - save_begun)
+            if hardly_fits:
+                report.notice(hardly_fits)
 
     def ended(finished: bool) -> Outcome:
         total = int(group.summed(torch.tensor([skipped]))[0])

@@ -188,6 +188,16 @@ def test_gpus_that_are_missing_are_told() -> None:
     assert "built for the CPU" in said or "device plugin" in said
 
 
+def test_gpus_are_only_asked_for_where_somebody_gives_them(tmp_path: Path) -> None:
+    in_a_pod = {"TRAINSERVE_VERSION": "0.1.0"}
+    eight = classifier(tmp_path, pod={"gpus": 8})
+    assert report.asked_gpus(eight, in_a_pod) == 8
+    assert report.asked_gpus(eight, {}) == 0, "a laptop"
+    assert report.asked_gpus(classifier(tmp_path), in_a_pod) == 0
+    slices = classifier(tmp_path, pod={"gpus": 2, "gpuResource": "nvidia.com/mig-1g.5gb"})
+    assert report.asked_gpus(slices, in_a_pod) == 1
+
+
 def recipe_of(path: Path, **train: object):
     spec = classifier(path, train={"batchSize": 128, **train}, model={"imageSize": 224})
     samples = [Sample(f"a/{index}.jpg", index % 2, 1, 1) for index in range(400)]

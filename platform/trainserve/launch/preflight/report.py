@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from trainserve.errors import EnvironmentProblem, PeerLost
+from trainserve.kube import names
 from trainserve.launch.preflight import network, node
 from trainserve.spec.classifier import Classifier
 from trainserve.train.distributed import Group
@@ -36,7 +37,7 @@ def joined(group: Group, classifier: Classifier, output: Path) -> str:
     Raises EnvironmentProblem on every rank, with the ranks that found something; PeerLost where an all-reduce hangs.
     """
     began = time.monotonic()
-    asked = asked_gpus(classifier)
+    asked = asked_gpus(classifier, os.environ)
     visible = torch.cuda.device_count() if asked else 0
     problems = [node.gpus(asked, visible) if asked else None, node.writable(output) if group.is_first else None]
     refuse(together(group, "preflight node", problems))
@@ -84,7 +85,12 @@ def together(group: Group, name: str, problems: Sequence[str | None]) -> str | N
     return "preflight: " + "; ".join(lines)
 
 
-def asked_gpus(classifier: Classifier) -> int:
-    """GPUs that each pod was to get; 0 where none were asked for."""
-    pod = getattr(classifier.spec, "pod", None)
-    return int(getattr(pod, "gpus", None) or 0)
+def asked_gpus(classifier: Classifier, env: Mapping[str, str]) -> int:
+    """GPUs that this process is to see; 0 where none were asked for, or nobody gives them (a laptop).
+
+    Of several MIG slices CUDA shows a process one (https://docs.nvidia.com/datacenter/tesla/mig-user-guide/).
+    """
+    pod = classifier.spec.pod
+    if names.ENV_VERSION not in env or not pod.gpus:
+        return 0
+    return 1 if "/mig-" in (pod.gpu_resource or "") else pod.gpus

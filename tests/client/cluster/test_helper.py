@@ -12,7 +12,7 @@ import pytest
 
 from trainserve.client.cluster import helper
 from trainserve.client.cluster.connect import Place
-from trainserve.client.cluster.helper import helper_pod, mounted
+from trainserve.client.cluster.helper import beside, helper_pod, mounted
 from trainserve.client.listener import Listener
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
@@ -146,10 +146,12 @@ def test_a_pod_that_does_not_start_is_told_and_removed(cluster: Cluster, monkeyp
 @pytest.mark.slow
 def test_what_killed_commands_have_left_is_removed_and_nothing_else(cluster: Cluster) -> None:
     for name, phase in (("old", "Failed"), ("done", "Succeeded"), ("working", "Running")):
-        cluster.pods[name] = {"metadata": {"name": name}, "status": {"phase": phase}}
+        labels = {names.LABEL_HELPER: names.HELPER_REACH}
+        cluster.pods[name] = {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": {"phase": phase}}
+    cluster.pods["other"] = {"metadata": {"name": "other"}, "spec": {}, "status": {"phase": "Failed"}}
     with mounted("pictures", "", PLACE, Listener()):
         pass
-    assert list(cluster.pods) == ["working"]
+    assert list(cluster.pods) == ["working", "other"]
 
 
 def test_it_passes_pod_security_restricted_and_has_no_rights() -> None:
@@ -164,3 +166,20 @@ def test_it_passes_pod_security_restricted_and_has_no_rights() -> None:
     assert spec["restartPolicy"] == "Never"
     assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": "pictures", "readOnly": True}
     assert container["volumeMounts"][0]["readOnly"] is True
+
+
+def test_it_goes_to_the_node_of_whoever_uses_the_claim() -> None:
+    pod = helper_pod("pictures", "team", name="x", image="i", read_only=False)
+    volumes = [{"persistentVolumeClaim": {"claimName": "pictures"}}, {"emptyDir": {}}]
+    tolerations = [{"key": "gpu", "operator": "Exists"}]
+
+    def user(phase: str, node: str | None, claims: list[Manifest]) -> Manifest:
+        spec = {"nodeName": node, "volumes": claims, "tolerations": tolerations}
+        return {"metadata": {}, "spec": spec, "status": {"phase": phase}}
+
+    others = [user("Succeeded", "a", volumes), user("Running", "b", volumes[1:]), user("Pending", None, volumes)]
+    assert beside(pod, "pictures", others) == pod
+    there = beside(pod, "pictures", [*others, user("Running", "c", volumes)])["spec"]
+    (term,) = there["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["c"]}]}
+    assert there["tolerations"] == tolerations

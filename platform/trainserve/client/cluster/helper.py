@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 
 from trainserve.client.cluster.connect import Place, Session, in_words, opened
@@ -69,6 +69,29 @@ def helper_pod(claim: str, namespace: str, *, name: str, image: str, read_only: 
     }
 
 
+def beside(pod: Manifest, claim: str, pods: Iterable[Manifest]) -> Manifest:
+    """`pod` on the node of the pods that use `claim` now, if there are any: many volumes are one node's at a time."""
+    users = (
+        each for each in pods if each.get("status", {}).get("phase") in {"Pending", "Running"} and _uses(each, claim)
+    )
+    user = next((each for each in users if each["spec"].get("nodeName")), None)
+    if user is None:
+        return pod
+    here = {"key": "metadata.name", "operator": "In", "values": [user["spec"]["nodeName"]]}
+    affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [here]}]}}
+    spec = {**pod["spec"], "affinity": {"nodeAffinity": affinity}}
+    if tolerations := user["spec"].get("tolerations"):
+        spec["tolerations"] = tolerations
+    return {**pod, "spec": spec}
+
+
+def _uses(pod: Manifest, claim: str) -> bool:
+    claims = (
+        (volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in pod["spec"].get("volumes") or []
+    )
+    return claim in claims
+
+
 @contextmanager
 def mounted(
     claim: str, sub: str, place: Place, listener: Listener, *, image: str | None = None, read_only: bool = False
@@ -120,8 +143,9 @@ class _Reaching:
                 f"there is no claim {self._claim!r} in namespace {namespace}",
                 hint=f"{self._place.kubectl()} get persistentvolumeclaims",
             ) from None
-        await self._sweep(session)
-        await session.cluster.create(POD, namespace, self._pod)
+        pods = (await session.cluster.list(POD, namespace)).items
+        await self._sweep(session, pods)
+        await session.cluster.create(POD, namespace, beside(self._pod, self._claim, pods))
         await self._ready(session)
         root = f"{names.HELPER_MOUNT}/{self._sub}".rstrip("/")
         command = [names.IMAGE_PYTHON, "-m", MODULE, "serve", root]
@@ -143,11 +167,11 @@ class _Reaching:
         finally:
             await self._stack.aclose()
 
-    async def _sweep(self, session: Session) -> None:
+    async def _sweep(self, session: Session, pods: Sequence[Manifest]) -> None:
         """Remove what commands have left that were killed: pods that have ended."""
-        labels = {names.LABEL_HELPER: names.HELPER_REACH}
-        for pod in (await session.cluster.list(POD, self._place.namespace, labels=labels)).items:
-            if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
+        for pod in pods:
+            is_ours = (pod["metadata"].get("labels") or {}).get(names.LABEL_HELPER) == names.HELPER_REACH
+            if is_ours and pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
                 with contextlib.suppress(NotFound):
                     await session.cluster.delete(POD, self._place.namespace, pod["metadata"]["name"])
 

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from trainserve.errors import EnvironmentProblem
+from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Forbidden, Manifest, NotFound
 from trainserve.kube.outage import problem
@@ -31,8 +31,10 @@ def check(
 
 
 def ask_ready(url: str) -> None:
-    """GET /readyz, past any proxy. Raises EnvironmentProblem with what it says is missing."""
-    asked = f"{url.rstrip('/')}{READY_PATH}"
+    """GET /readyz, past any proxy. Raises EnvironmentProblem with what it says is missing; UserError for no URL."""
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"--url {url}: expected http://HOST:PORT", hint="the operator's --metrics-address says which")
+    asked = f"{url.rstrip('/').removesuffix(READY_PATH)}{READY_PATH}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(asked, timeout=ANSWER_S):
@@ -41,7 +43,7 @@ def ask_ready(url: str) -> None:
         with error:
             said = error.read(4096).decode(errors="replace").strip()
         raise EnvironmentProblem(f"{asked} answers {error.code}: {said}", hint="its log says why") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise EnvironmentProblem(
             f"{asked} does not answer: {getattr(error, 'reason', error)}",
             hint="do the operator's pods run, and does a NetworkPolicy let this one in?",

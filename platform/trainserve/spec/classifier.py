@@ -18,6 +18,8 @@ from trainserve.spec.pod import PodSpec
 
 MAX_NODES = 1024
 NODES_WORDS = f'an integer >= 1 and <= {MAX_NODES}, or MIN:MAX such as "2:4"'
+STORE_WORDS = "pvc://CLAIM[/sub/path] or a bucket's URL"
+CACHE_WORDS = "hostpath:///abs/path or pvc://CLAIM[/sub/path]"
 Arch = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
@@ -55,6 +57,7 @@ class DataSpec(Spec):
     cache: str | None = Field(
         None,
         min_length=1,
+        json_schema_extra={"allowed": CACHE_WORDS + ", or null"},
         description="Where a pod keeps what it fetches from a URL: hostpath:///abs/path is there for the next pods of "
         "the node too, pvc://CLAIM[/sub/path] for all. Default: a folder that goes with the pod.",
     )
@@ -89,7 +92,7 @@ class DataSpec(Spec):
     def _cache_is_a_volume(cls, value: str | None) -> str | None:
         found = None if value is None else location.parse(value)
         if isinstance(found, location.Url) or (isinstance(found, location.Folder) and not found.path.startswith("/")):
-            raise ValueError(f"{value!r} is not allowed; allowed: hostpath:///abs/path or pvc://CLAIM[/sub/path]")
+            raise ValueError(f"{value!r} is not allowed; allowed: {CACHE_WORDS}")
         return value
 
 
@@ -148,6 +151,7 @@ class TrainSpec(Spec):
     output: str | None = Field(
         None,
         min_length=1,
+        json_schema_extra={"allowed": STORE_WORDS + ", or null"},
         description="Where a run on a cluster writes, into a folder of its name: pvc://CLAIM[/sub/path], or the URL "
         "of a bucket's folder. Required there, by a flag or by the context; on a laptop it has no effect.",
     )
@@ -220,7 +224,7 @@ class TrainSpec(Spec):
     @classmethod
     def _output_is_a_store(cls, value: str | None) -> str | None:
         if value is not None and not isinstance(location.parse(value), location.Claim | location.Url):
-            raise ValueError(f"{value!r} is not allowed; allowed: pvc://CLAIM[/sub/path], or a bucket's URL")
+            raise ValueError(f"{value!r} is not allowed; allowed: {STORE_WORDS}")
         return value
 
     @field_validator("stall_seconds", mode="before")

@@ -41,6 +41,11 @@ async def look(session: Session, namespace: str, classifier: Classifier, job: Ma
 
     Raises EnvironmentProblem where there is no such namespace.
     """
+    if classifier.spec.pod.host_network:
+        session.listener.notice(
+            f"spec.pod.hostNetwork: each pod takes port {names.PORT} of its node, the first {names.PROGRESS_PORT} too: "
+            "two pods, also of two such runs, never share a node"
+        )
     refused = await _pods(session, namespace, job)
     problems = [*await _claims(session, namespace, classifier), *refused]
     if problems:

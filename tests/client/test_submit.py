@@ -49,7 +49,7 @@ def test_a_file_goes_before_the_context_and_a_flag_before_both(tmp_path: Path) -
     assert (plan.place.namespace, plan.classifier.spec.train.output) == ("files", "pvc://b")
     assert not plan.name_is_free_to_change
     plan = submit.plan(file, (), {}, context=LAB, namespace="flags", kube_context="other")
-    assert plan.place == Place("other", "flags")
+    assert (plan.place.context, plan.place.namespace) == ("other", "flags")
 
 
 def test_a_folder_is_pushed_before_the_job_and_a_dry_run_says_where_to(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.crd import CRD_NAME
 
+pytestmark = pytest.mark.slow  # each starts helm
 CRD = "CustomResourceDefinition"
 EXAMPLES = {path.stem.removesuffix("-values"): path for path in sorted((OPERATOR_CHART / "ci").glob("*-values.yaml"))}
 CASES: dict[str, dict[str, Any]] = {"default": {}} | {
@@ -193,6 +195,17 @@ def test_k8s_03_no_version_label_or_release_changes_a_selector(tmp_path: Path) -
     assert selectors(after)["Deployment trainserve-operator"]["matchLabels"].items() <= selected.items()
     tests = named(after, "Pod", "trainserve-operator-test")["metadata"]["labels"]
     assert not selectors(after)["Service trainserve-operator"].items() <= tests.items()
+
+
+def test_what_is_packaged_renders_the_same(tmp_path: Path) -> None:
+    done = helm("package", OPERATOR_CHART, "--destination", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob("*.tgz")
+    assert rendered(CASES["monitoring"], chart=archive) == rendered(CASES["monitoring"])
+    with tarfile.open(archive) as package:
+        inside = {name.split("/", 1)[1] for name in package.getnames()}
+    assert "README.md" in inside
+    assert not [name for name in inside if name.startswith(("ci/", ".", "README.md.in"))]
 
 
 def test_k8s_04_pods_are_rolled_by_what_concerns_them_only() -> None:

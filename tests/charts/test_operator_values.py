@@ -16,6 +16,7 @@ from support.schemas import problems
 from trainserve.cli.operator import run_command
 from trainserve.kube import names
 
+pytestmark = pytest.mark.slow  # each starts helm
 SCHEMA = json.loads((OPERATOR_CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((OPERATOR_CHART / "values.yaml").read_text())
 # Another value for each, and what must be set for it to have an effect.

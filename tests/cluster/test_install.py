@@ -164,7 +164,9 @@ def test_turning_the_kind_off_keeps_it_and_keep_false_does_not(admin: Kubectl, h
     helmed("install", RELEASE, OPERATOR_CHART)
     admin("create", "-f", "-", f"--namespace={TEAM}", stdin=as_text(restricted_job()))
     before = uids(admin)
-    helmed("upgrade", RELEASE, OPERATOR_CHART, "--set=crds.enabled=false")
+    alone = "replicas=1,leaderElection.enabled=false"  # and from a rolling update to one after the other
+    helmed("upgrade", RELEASE, OPERATOR_CHART, f"--set=crds.enabled=false,{alone}")
+    assert admin.json("get", DEPLOYMENT, HERE)["spec"]["strategy"] == {"type": "Recreate"}
     assert uids(admin) == before
     helmed("upgrade", RELEASE, OPERATOR_CHART, "--set=crds.enabled=true,crds.keep=false")
     assert uids(admin) == before
@@ -241,16 +243,31 @@ def test_kubectl_alone_and_then_helm(admin: Kubectl, helmed: Helm, tmp_path: Pat
     assert "created" not in said
 
 
-def test_a_drain_takes_one_at_a_time(admin: Kubectl, helmed: Helm) -> None:
+def operators(kubectl: Kubectl) -> list[Manifest]:
+    """The operators' pods."""
+    found: list[Manifest] = kubectl.json("get", "pods", HERE, "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}")[
+        "items"
+    ]
+    return found
+
+
+def test_k8s_02_a_drain_takes_one_at_a_time_and_also_the_last(admin: Kubectl, helmed: Helm) -> None:
     helmed("install", RELEASE, OPERATOR_CHART)
-    pods = admin.json("get", "pods", HERE, "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}")["items"]
+    pods = operators(admin)
     assert len({each["spec"]["nodeName"] for each in pods}) == 2  # spread
     budget = admin.json("get", f"poddisruptionbudget/{names.OPERATOR_ACCOUNT}", HERE)
     assert budget["status"]["disruptionsAllowed"] == 1
-    for pod in pods:
-        admin("drain", pod["spec"]["nodeName"], "--timeout=60s")
+    nodes = [pod["spec"]["nodeName"] for pod in pods]
+    for node in nodes:
+        admin("drain", node, "--timeout=60s")
     admin("rollout", "status", DEPLOYMENT, HERE, "--timeout=60s")
-    admin("uncordon", *(pod["spec"]["nodeName"] for pod in pods))
+    admin("uncordon", *nodes)
+
+    helmed("upgrade", RELEASE, OPERATOR_CHART, "--set=replicas=1")
+    wait_until(lambda: len(operators(admin)) == 1, "one operator is left", 30)
+    (last,) = operators(admin)
+    admin("drain", last["spec"]["nodeName"], "--timeout=60s")
+    admin("uncordon", last["spec"]["nodeName"])
 
 
 class HelmTest:

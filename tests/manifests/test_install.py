@@ -18,6 +18,7 @@ from trainserve.kube import names, rbac
 from trainserve.kube.cluster import Manifest
 from trainserve.kube.crd import CRD_NAME, pytorchjob_crd
 
+pytestmark = pytest.mark.slow  # each starts helm
 MANIFESTS = ROOT / "manifests"
 # What Helm alone sets, of releases and of its own rules.
 OF_HELM = ("app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart")

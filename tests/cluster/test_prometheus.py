@@ -190,7 +190,8 @@ async def test_every_query_of_rules_and_dashboards_gives_data_and_every_alert_fi
     node.wait_ready()
 
     # A real run of two nodes, whose worker is taken away once it has saved something.
-    run = training(team.namespace, digits, tmp_path / "output", nodes=2, epochs=200)
+    (output := tmp_path / "output").mkdir()
+    run = training(team.namespace, digits, output, nodes=2, epochs=200)
     for replica in run["spec"]["pytorchReplicaSpecs"].values():
         replica["template"]["spec"]["nodeSelector"][names.LABEL_NODE] = names.NODE_OF_PROCESSES
     kubectl.apply(run)

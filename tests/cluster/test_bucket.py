@@ -17,6 +17,7 @@ import pytest
 
 from support import pictures, s3server
 from support.s3server import S3
+from trainserve import __version__
 from trainserve.client.cluster.push import push
 from trainserve.client.listener import Listener
 from trainserve.errors import EnvironmentProblem
@@ -119,7 +120,7 @@ class Gang:
             names.ENV_JOB: "team/flowers",
             names.ENV_JOB_UID: "uid-1",
             names.ENV_GENERATION: str(generation),
-            names.ENV_VERSION: "",
+            names.ENV_VERSION: __version__,
             names.ENV_MASTER_ADDR: HOST,
             names.ENV_MASTER_PORT: "23987",
             names.ENV_PET_NNODES: "2",
@@ -181,12 +182,15 @@ def test_a_run_is_trained_from_a_bucket_stopped_and_ends_elsewhere_with_all_of_i
     assert "is in the cache: 40 pictures" in second.log(1)
     events = [json.loads(line) for line in (objects / "events.jsonl").read_text().splitlines()]
     kinds = [event["kind"] for event in events]
-    assert kinds[0] == "start"
+    assert kinds.count("start") == 1
     assert {"stopped", "resume"} <= set(kinds)
     assert kinds[-1] == "done"
     output = tmp_path / "second" / "output"
     for path in (path for path in output.rglob("*") if path.is_file() and not path.name.startswith(".")):
         assert (objects / path.relative_to(output)).read_bytes() == path.read_bytes()
+    for generation in (1, 2):
+        for pod, rank in (("flowers-master-0", 0), ("flowers-worker-0", 1)):
+            assert f"rank {rank} of 2" in (objects / "logs" / f"g{generation}" / f"{pod}-rank{rank}.log").read_text()
     here = {path.name for path in (output / "checkpoints").iterdir() if not path.name.startswith(".")}
     assert {path.name for path in (objects / "checkpoints").iterdir()} == here
 

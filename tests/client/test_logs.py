@@ -86,3 +86,17 @@ def test_events_are_followed_to_the_end_of_the_run(home: Path, monkeypatch: pyte
 
     monkeypatch.setattr(logs.time, "sleep", later)
     assert [event["kind"] for event in logs.run_events(run, follow=True)] == ["step"]
+
+
+def test_the_newest_lines_and_what_was_before_the_newest_start(home: Path) -> None:
+    run, log = with_log("mine", b"a\nb\nc\n")
+    assert [line.text for line in logs.lines(run, tail=2)] == ["b", "c"]
+    assert [line.text for line in logs.lines(run, tail=9)] == ["a", "b", "c"]
+    assert [line.text for line in logs.lines(run, tail=0)] == []
+    with pytest.raises(UserError, match="'mine' was started once only"):
+        list(logs.lines(run, previous=True))
+    newer = run.pods_path / "mine-master-0.g2" / log.name
+    newer.parent.mkdir()
+    newer.write_bytes(b"d\ne\n")
+    assert [str(line) for line in logs.lines(run, tail=1)] == ["[mine-master-0.g1] c", "[mine-master-0.g2] e"]
+    assert [line.text for line in logs.lines(run, previous=True)] == ["a", "b", "c"]

@@ -21,7 +21,7 @@ from support.nodetraining import digits_folder
 from trainserve.errors import EnvironmentProblem
 
 HERE = Path(__file__).parent
-MINUTES = 20
+MINUTES = 40
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

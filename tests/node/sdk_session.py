@@ -13,7 +13,7 @@ import yaml
 from kubeflow.training import TrainingClient
 from kubeflow.training.utils.utils import FakeResponse
 
-WITHIN_S = 900
+WITHIN_S = 1800
 
 
 def main(kubeconfig: str, namespace: str, file: str) -> None:

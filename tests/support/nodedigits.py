@@ -19,7 +19,7 @@ SHORT = (
     *("--workers", 0, "--warmup-epochs", 0, "--lr", 0.05, "--checkpoint-every-steps", 2),
 )
 STEPS = 40
-LONG_S = 900.0  # of a training, on a machine that is busy with other tests
+LONG_S = 1800.0  # of a training, on a machine that is busy with other tests
 
 
 def weights_digest(team: NodeTeam, run: str) -> str:

@@ -5,6 +5,7 @@ Root only. They share a cluster and run one after the other, since the machine h
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from support import nodebinaries
 from support.command import platform
-from support.nodecluster import NodeCluster
+from support.nodecluster import NodeCluster, RunningCluster
 from support.nodedigits import SHORT, succeeded, weights_digest
 from support.nodeteam import NodeTeam, make_team, remove_team
 from support.nodetraining import digits_folder
@@ -22,6 +23,7 @@ from trainserve.errors import EnvironmentProblem
 
 HERE = Path(__file__).parent
 MINUTES = 40
+GIVEN = "TEST_NODE"  # kubeconfig of a cluster that tests/node/by_hand.py has started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,15 +39,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
     found = getattr(item, "funcargs", {})
-    if report.failed and isinstance(cluster := found.get("cluster"), NodeCluster):
+    if report.failed and isinstance(cluster := found.get("cluster"), RunningCluster):
         report.sections.append(("operators", cluster.operator_log()))
         if isinstance(team := found.get("team"), NodeTeam):
             report.sections.append(("cluster", team.described()))
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningCluster]:
     """Control plane, node, and the operator installed by its chart."""
+    given = os.environ.get(GIVEN)
+    if given:
+        yield RunningCluster(Path(given).absolute())
+        return
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():  # the first time takes minutes, and says so
         try:
@@ -61,6 +67,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
             raise
     yield found
     found.stop()
+
+
+@pytest.fixture
+def own_cluster(cluster: RunningCluster) -> NodeCluster:
+    """The same, whose API server may be stopped."""
+    if not isinstance(cluster, NodeCluster):
+        pytest.skip(f"{GIVEN} names the cluster: its API server cannot be stopped from here")
+    return cluster
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +93,7 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(cluster: NodeCluster) -> Iterator[Callable[..., NodeTeam]]:
+def make(cluster: RunningCluster) -> Iterator[Callable[..., NodeTeam]]:
     """`make(pictures)`: a namespace where only restricted pods run, with its claims; it is removed at the end."""
     made: list[NodeTeam] = []
 
@@ -99,9 +113,9 @@ def team(make: Callable[..., NodeTeam]) -> NodeTeam:
 
 
 @pytest.fixture(scope="session")
-def wanted(cluster: NodeCluster, few_digits: Path) -> str:
+def wanted(cluster: RunningCluster, few_digits: Path) -> str:
     """The weights' digest of a short training that nobody disturbed."""
-    team = make_team(cluster.kubectl, "undisturbed", few_digits)
+    team = make_team(cluster.kubectl, f"undisturbed-{secrets.token_hex(3)}", few_digits)
     try:
         team.said(*team.train("few", *SHORT), "--detach")
         succeeded(team, "few")

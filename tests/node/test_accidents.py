@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from support.nodecluster import NodeCluster
+from support.nodecluster import NodeCluster, RunningCluster
 from support.nodeconfig import NODE
 from support.nodedigits import LONG_S, SHORT, STEPS, checkpointed, events, succeeded, weights_digest
 from support.nodeteam import NodeTeam
@@ -51,28 +51,28 @@ def test_a_worker_deleted_and_a_node_drained_in_mid_epoch_cost_nothing(
 
 
 def test_an_operator_killed_and_an_api_server_that_starts_again_are_not_noticed_by_a_training(
-    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, cluster: NodeCluster
+    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, own_cluster: NodeCluster
 ) -> None:
     team = make(few_digits)
     team.said(*team.train("few", *SHORT), "--detach")
     step = _until_checkpoint_after(team, 0)
-    cluster.kubectl(
+    own_cluster.kubectl(
         "delete", "pod", f"--namespace={names.OPERATOR_NAMESPACE}", "-l",
         f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}",
         "--grace-period=0", "--force",
     )  # fmt: skip
     step = _until_checkpoint_after(team, step)
-    cluster.control_plane.stop_api_server()
-    cluster.control_plane.start_api_server()
+    own_cluster.control_plane.stop_api_server()
+    own_cluster.control_plane.start_api_server()
     job = succeeded(team, "few")
     assert (job["status"].get("restarts", 0), job["status"].get("generation", 1)) == (0, 1), job["status"]
     assert weights_digest(team, "few") == wanted
-    cluster.kubectl("rollout", "status", f"deployment/{names.OPERATOR_ACCOUNT}",
+    own_cluster.kubectl("rollout", "status", f"deployment/{names.OPERATOR_ACCOUNT}",
                     f"--namespace={names.OPERATOR_NAMESPACE}", "--timeout=120s", timeout_s=130)  # fmt: skip
 
 
 def test_an_upgrade_that_asks_for_progress_another_way_disturbs_no_job(
-    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, cluster: NodeCluster
+    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, cluster: RunningCluster
 ) -> None:
     """From the pods' addresses to the API server's proxy; jobs go on, and are asked on."""
     team = make(few_digits)

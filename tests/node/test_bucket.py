@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.kubectl import as_text
-from support.nodecluster import NodeCluster
+from support.nodecluster import RunningCluster
 from support.nodeconfig import OUTSIDE
 from support.nodedigits import SHORT, succeeded
 from support.nodeteam import NodeTeam
@@ -21,7 +21,7 @@ BUCKET = "pictures"
 
 
 @pytest.fixture
-def s3(cluster: NodeCluster, tmp_path: Path) -> Iterator[S3Server]:
+def s3(cluster: RunningCluster, tmp_path: Path) -> Iterator[S3Server]:
     """At the address of this machine that pods reach."""
     found = S3Server(OUTSIDE, tmp_path)
     found.start()

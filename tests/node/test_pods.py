@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.nodecluster import NodeCluster
+from support.nodecluster import RunningCluster
 from support.nodeconfig import NODE
 from support.nodeteam import WITHIN_S, NodeTeam, scripted, template
 from support.runs import wait_until
@@ -86,7 +86,7 @@ def test_a_gang_that_the_node_has_no_room_for_gets_no_place_and_says_what_is_mis
 
 
 def test_a_pod_of_a_higher_priority_takes_the_place_of_a_gang_which_comes_back_free_of_charge(
-    team: NodeTeam, cluster: NodeCluster
+    team: NodeTeam, cluster: RunningCluster
 ) -> None:
     stops = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
     listens = f"{stops}import socket\nserver = socket.create_server(('', 23456))\ntime.sleep(600)"

@@ -24,7 +24,7 @@ REQUIRED_TOP1 = 0.97
 
 def test_four_nodes_reach_97_percent_and_are_followed(make: Callable[..., NodeTeam], digits: Path) -> None:
     team = make(digits)
-    words = team.train("digits", "-f", SAMPLE, "--nodes", NODES, "--memory", "1500Mi")
+    words = team.train("digits", "-f", SAMPLE, "--nodes", NODES, "--memory", "1500Mi", "--env", "OMP_NUM_THREADS=1")
     assert team.said(*words, "--detach") == f"k8s://{team.namespace}/digits\n"
     followed = team.folder / "followed.log"
     with followed.open("wb") as output:

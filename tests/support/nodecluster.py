@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from support import imagestore, nodeimages, nodepackages
@@ -12,22 +11,46 @@ from support.gomodules import say
 from support.helm import OPERATOR_CHART, RELEASE, helm
 from support.kubectl import Kubectl
 from support.real import connected, install
-from support.realnode import FOLDER, RealNode
+from support.realnode import RealNode
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import names
 
 ROLLED_OUT_S = 120
 
 
-class NodeCluster:
-    """Its logs lie in `folder`."""
+class RunningCluster:
+    """One that somebody has started by `tests/node/by_hand.py`, or a test run: its operator and its API."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubectl = Kubectl(kubeconfig)
+
+    def operator_log(self) -> str:
+        """The end of what its pods have said."""
+        words = ("logs", "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}", "--tail=40", "--prefix")
+        return self.kubectl.run(*words, f"--namespace={names.OPERATOR_NAMESPACE}").stdout
+
+    def upgrade_operator(self, *flags: object) -> None:
+        """Install or upgrade the chart; `flags` such as --set=progress=proxy. Raises EnvironmentProblem."""
+        where = f"--namespace={names.OPERATOR_NAMESPACE}"
+        done = helm(
+            *("upgrade", "--install", RELEASE, OPERATOR_CHART, where, *flags, "--wait", f"--timeout={ROLLED_OUT_S}s"),
+            kubeconfig=self.kubectl.kubeconfig,
+            timeout_s=ROLLED_OUT_S + 30,
+        )
+        if done.returncode:
+            pods = self.kubectl.run("describe", "pods", where).stdout[-3000:]
+            raise EnvironmentProblem(f"the operator's chart cannot be installed:\n{done.stderr.strip()}\n{pods}")
+
+
+class NodeCluster(RunningCluster):
+    """One of our own, which ends with the test run. Its logs lie in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.node = RealNode(folder)
         self.control_plane = ControlPlane(folder / "control-plane", reached=self.node.reached)
-        self.kubectl = Kubectl(self.control_plane.kubeconfig)
+        super().__init__(self.control_plane.kubeconfig)
 
     def start(self) -> None:
         """Returns when pods run. Raises EnvironmentProblem."""
@@ -48,8 +71,6 @@ class NodeCluster:
     def stop(self) -> None:
         self.node.stop()
         self.control_plane.stop()
-        nodepackages.remove()
-        shutil.rmtree(FOLDER / "volumes", ignore_errors=True)
 
     def install_kind(self) -> None:
         """The CRD alone, without the operator."""
@@ -70,23 +91,6 @@ class NodeCluster:
         metadata = {"name": names.OPERATOR_NAMESPACE, "labels": labels}
         self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         self.upgrade_operator()
-
-    def operator_log(self) -> str:
-        """The end of what its pods have said."""
-        words = ("logs", "-l", f"{names.LABEL_NAME}={names.OPERATOR_ACCOUNT}", "--tail=40", "--prefix")
-        return self.kubectl.run(*words, f"--namespace={names.OPERATOR_NAMESPACE}").stdout
-
-    def upgrade_operator(self, *flags: object) -> None:
-        """Install or upgrade the chart; `flags` such as --set=progress=proxy."""
-        where = f"--namespace={names.OPERATOR_NAMESPACE}"
-        done = helm(
-            *("upgrade", "--install", RELEASE, OPERATOR_CHART, where, *flags, "--wait", f"--timeout={ROLLED_OUT_S}s"),
-            kubeconfig=self.control_plane.kubeconfig,
-            timeout_s=ROLLED_OUT_S + 30,
-        )
-        if done.returncode:
-            pods = self.kubectl.run("describe", "pods", where).stdout[-3000:]
-            raise EnvironmentProblem(f"the operator's chart cannot be installed:\n{done.stderr.strip()}\n{pods}")
 
 
 async def _install(kubeconfig: str) -> None:

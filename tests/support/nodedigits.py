@@ -16,6 +16,7 @@ from trainserve.package.description import WEIGHTS
 # Of 160 pictures: 4 steps an epoch, each second one a checkpoint.
 SHORT = (
     *("--nodes", 3, "--epochs", 10, "--batch-size", 36, "--image-size", 16, "--crop-scale", "0.9,1.0"),
+    *("--env", "OMP_NUM_THREADS=1"),  # the node's cores are all pods'
     *("--workers", 0, "--warmup-epochs", 0, "--lr", 0.05, "--checkpoint-every-steps", 2),
 )
 STEPS = 40

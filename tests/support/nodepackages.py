@@ -22,8 +22,7 @@ CODE = "code"  # a regular installation: the environment's own is a link to the 
 
 
 def provide() -> Path:
-    """The folder with `SITE` and `CODE`, made anew. Raises EnvironmentProblem."""
-    remove()
+    """The folder with `SITE` and `CODE`; it goes with the node. Raises EnvironmentProblem."""
     PACKAGES.mkdir(parents=True)
     shutil.copytree(
         sysconfig.get_path("purelib"), PACKAGES / SITE, copy_function=_link, symlinks=True, ignore=_left_out
@@ -37,10 +36,6 @@ def provide() -> Path:
     if done.returncode:
         raise EnvironmentProblem(f"the code cannot be installed for the node's pods:\n{done.stderr.strip()}")
     return PACKAGES
-
-
-def remove() -> None:
-    shutil.rmtree(PACKAGES, ignore_errors=True)
 
 
 def _left_out(folder: str, names: list[str]) -> list[str]:

@@ -213,7 +213,9 @@ def _remove_leftovers() -> None:
                 _remove_cgroup(path)
         if (hierarchy / CGROUP).exists():
             _remove_cgroup(hierarchy / CGROUP)
-    shutil.rmtree(FOLDER / "node", ignore_errors=True)
+    for path in FOLDER.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_cgroup(path: Path) -> None:

@@ -46,7 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("trainserve.cli.serve", "Serve runs or archives on this machine."),
     "predict": ("trainserve.cli.predict", "Ask a server for the classes of pictures."),
     "context": ("trainserve.cli.context", "Choose where runs go: this machine, or a cluster."),
-    "data": ("trainserve.cli.data", "Get example data, or check your own."),
+    "data": ("trainserve.cli.data", "Get example data, check your own, or push it to a store."),
     "models": ("trainserve.cli.models", "List the ResNets: parameters, multiply-adds, memory."),
     "explain": ("trainserve.cli.explain", "Say what a field of a spec means."),
     "tensorboard": ("trainserve.cli.tensorboard", "Show the curves of runs in TensorBoard."),

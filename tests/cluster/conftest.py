@@ -32,6 +32,7 @@ LONG = (
     "ends_by_itself_with_a_bookmark",
     "away_for_a_minute",
     "test_leader",
+    "test_drain",
     "test_node",
     "killed_at_any_call",
     "test_install",

@@ -27,8 +27,8 @@ def digits_folder(folder: Path) -> Path:
     return folder / "digits"
 
 
-def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: int, name: str = "digits") -> Manifest:
-    """What `platform train` would create, spread over the nodes of the test's own; one core a pod."""
+def sets(data: Path, *, nodes: int, epochs: int, name: str = "digits") -> list[str]:
+    """FIELD=VALUE, as for `platform train --set`, of a small training of so many nodes."""
     train = {
         "nodes": nodes,
         "epochs": epochs,
@@ -38,10 +38,16 @@ def training(namespace: str, data: Path, output: Path, *, nodes: int, epochs: in
         "warmupEpochs": 0,
         "lr": 0.05,
     }
-    sets = [f"metadata.name={name}", f"data.path={data}", "model.imageSize=16", "data.augment.cropScale=[0.9,1]"]
-    classifier = load(None, [*sets, *(f"train.{name}={value}" for name, value in train.items())])
+    found = [f"metadata.name={name}", f"data.path={data}", "model.imageSize=16", "data.augment.cropScale=[0.9,1]"]
+    return [*found, *(f"train.{name}={value}" for name, value in train.items())]
+
+
+def training(
+    namespace: str, data: Path, output: Path, *more: str, nodes: int, epochs: int, name: str = "digits"
+) -> Manifest:
+    """What `platform train` would create, spread over the nodes of the test; one core a pod. `more`: as `sets`."""
     job = training_job(
-        classifier,
+        load(None, [*sets(data, nodes=nodes, epochs=epochs, name=name), *more]),
         namespace=namespace,
         output=str(output),
         data_path=str(data),
@@ -72,4 +78,17 @@ def events_of(output: Path) -> list[dict[str, object]]:
 
 def checkpointed(output: Path) -> int:
     """The step of the newest checkpoint."""
-    return max((int(str(event["step"])) for event in events_of(output) if event["kind"] == "checkpoint"), default=0)
+    return max(steps_of(output, "checkpoint"), default=0)
+
+
+def steps_of(output: Path, kind: str) -> list[int]:
+    """The steps of the events of this kind: checkpoint, stopped, resume."""
+    return [int(str(event["step"])) for event in events_of(output) if event["kind"] == kind]
+
+
+def result(output: Path) -> tuple[str, dict[int, float]]:
+    """The digest of the best weights, and each epoch's validation loss: the last one's tells of the last weights."""
+    lineage = json.loads((output / "bundle" / "model.json").read_text())["lineage"]
+    epochs = [event for event in events_of(output) if event["kind"] == "epoch"]
+    losses = {int(str(event["epoch"])): float(str(event["valLoss"])) for event in epochs}
+    return str(lineage["weightsDigest"]), losses

@@ -139,7 +139,7 @@ class Gang:
     def log(self, node: int) -> str:
         return (self.folder / f"log-{node}").read_text()
 
-    def ended(self, timeout_s: float = 240) -> list[int]:
+    def ended(self, timeout_s: float = 280) -> list[int]:
         try:
             return [node.wait(timeout_s) for node in self.nodes]
         finally:

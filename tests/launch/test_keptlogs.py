@@ -165,9 +165,11 @@ if os.environ.get("TEST_STAY"):
 """
 
 
-def agent(tmp_path: Path, node: int, nodes: int, procs: int, **env: str) -> subprocess.Popen[bytes]:
+def agent(
+    tmp_path: Path, node: int, nodes: int, procs: int, text: str = PROGRAM, **env: str
+) -> subprocess.Popen[bytes]:
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(text)
     environment = {
         **os.environ,
         names.ENV_JOB: "ns/a",
@@ -213,3 +215,13 @@ def test_a_master_that_takes_no_logs_and_sigterm_change_nothing(tmp_path):
     one.send_signal(signal.SIGTERM)
     one.communicate(timeout=30)
     assert one.returncode == 143
+
+
+@pytest.mark.slow
+def test_a_log_that_nobody_reads_any_more_holds_up_nobody(tmp_path):
+    one = agent(tmp_path, 0, 1, 1, text="for _ in range(20_000): print('x' * 100)")
+    assert one.stderr is not None
+    assert one.stdout is not None
+    one.stderr.close()
+    one.stdout.close()
+    assert one.wait(60) == 0

@@ -63,7 +63,7 @@ def serve(source: IO[bytes], target: IO[bytes], root: Path, sign: Path) -> None:
         sign.touch()
         request: Request = json.loads(line)
         try:
-            answer, data = _answer(request, source, root)
+            answer, data = _answer(request, source, root, sign)
         except (OSError, UserError) as error:
             words = error.message if isinstance(error, UserError) else error.strerror or str(error)
             answer, data = {"error": words, "errno": getattr(error, "errno", None)}, None
@@ -72,14 +72,14 @@ def serve(source: IO[bytes], target: IO[bytes], root: Path, sign: Path) -> None:
         target.flush()
 
 
-def _answer(request: Request, source: IO[bytes], root: Path) -> tuple[Request, bytes | None]:
+def _answer(request: Request, source: IO[bytes], root: Path, sign: Path) -> tuple[Request, bytes | None]:
     op = request["op"]
     if op == "list":
         return {"items": _listed(root, str(request["prefix"]))}, None
     if op == "alive":
         return {}, None
     if op == "put":
-        return _put(source, root, request), None
+        return _put(source, root, request, sign), None
     path = _inside(root, request["name"])
     if op == "remove":
         path.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def _answer(request: Request, source: IO[bytes], root: Path) -> tuple[Request, b
     return {"bytes": len(data)}, data
 
 
-def _put(source: IO[bytes], root: Path, request: Request) -> Request:
+def _put(source: IO[bytes], root: Path, request: Request, sign: Path) -> Request:
     """The data is read to its end, whatever goes wrong with the disk: the next request follows it."""
     left = int(request["bytes"])
     problem: OSError | UserError | None = None
@@ -116,6 +116,7 @@ def _put(source: IO[bytes], root: Path, request: Request) -> Request:
                 draft.unlink(missing_ok=True)
             sys.exit(EXIT_OK)  # the command is gone
         left -= len(piece)
+        sign.touch()  # a large file may take longer than the pod waits for a request
         try:
             if out is not None and problem is None:
                 out.write(piece)

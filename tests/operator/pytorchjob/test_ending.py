@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.scenario import Scenario, pytorchjob
+from support.scenario import NAMESPACE, Scenario, pytorchjob
+from trainserve.kube import names
 
 
 def _running(**how: object) -> Scenario:
@@ -49,6 +50,19 @@ def test_ctl_03_what_is_left_after_a_failure(policy: str, left: set[str], servic
         if "master-0" in left:  # kept for its logs, and stopped: it holds nothing
             assert scenario.pods()["master-0"]["spec"]["activeDeadlineSeconds"] == 1
             assert "activeDeadlineSeconds" not in scenario.pods()["worker-0"]["spec"]
+
+
+def test_a_pod_whose_containers_have_ended_is_not_stopped_though_its_phase_is_late() -> None:
+    """A kubelet writes the end of the containers first; a deadline in between would become the pod's reason."""
+    with _running(policy="Never", workers=1) as scenario:
+        ended = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:00:00Z"}}
+        patch = {"status": {"containerStatuses": [{"name": "pytorch", "ready": False, "state": ended}]}}
+        place = (names.POD, NAMESPACE, "flowers-worker-0")
+        scenario.run(scenario.cluster.patch(*place, patch, subresource="status"))
+        scenario.settle()
+        assert scenario.state() == "Failed"
+        assert "activeDeadlineSeconds" not in scenario.pods()["worker-0"]["spec"]
+        assert scenario.pods()["master-0"]["spec"]["activeDeadlineSeconds"] == 1
 
 
 def test_a_pod_that_never_started_is_not_kept() -> None:

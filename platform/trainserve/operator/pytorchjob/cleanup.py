@@ -50,7 +50,14 @@ def _may_stop(draft: Draft, observed: Observed) -> bool:
 
 
 def _must_be_stopped(pod: Pod) -> bool:
-    if pod.ended or pod.deleting or pod.started_at is None:
+    if pod.ended or pod.deleting or pod.started_at is None or _ends_by_itself(pod):
         return False
     deadline_s = (pod.raw.get("spec") or {}).get("activeDeadlineSeconds")
     return deadline_s is None or deadline_s > STOPPED_DEADLINE_S
+
+
+def _ends_by_itself(pod: Pod) -> bool:
+    """No container of it will run again: its phase is a moment late, and a deadline would become the pod's reason."""
+    spec, status = pod.raw.get("spec") or {}, pod.raw.get("status") or {}
+    ends = [(each.get("state") or {}).get("terminated") for each in status.get("containerStatuses") or []]
+    return spec.get("restartPolicy") == "Never" and len(ends) == len(spec["containers"]) and all(ends)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, UserError
@@ -42,6 +44,8 @@ def run(program: Sequence[str]) -> int:
     except SignalException as stopped:
         log.info("stopped by %s", stopped.sigval.name)
         return 128 + int(stopped.sigval)
+    except RendezvousError as lost:
+        return not_met(lost, config)
     except ChildFailedError as failed:
         first = first_failure(failed)
         oom_kills = max(0, (cgroup.oom_kills() or 0) - killed_before)
@@ -49,6 +53,16 @@ def run(program: Sequence[str]) -> int:
         termination.write(termination.encode(first, oom_kills))
         return first.code
     return EXIT_OK
+
+
+def not_met(error: RendezvousError, config: LaunchConfig) -> int:
+    """Where the nodes meet cannot be reached, or is there no more: that may pass, so it is told as a lost peer."""
+    why = f"{type(error).__name__}: {error.__cause__ or error}".strip()
+    message = f"the other nodes are not met at {config.rdzv_endpoint}: {why.splitlines()[0]}"
+    log.error("%s", message)
+    rank = layout.number(os.environ, names.ENV_PET_NODE_RANK, 0, at_least=0)
+    termination.write(termination.encode(termination.Failure(rank, EXIT_PEER_LOST, time.time(), message=message), 0))
+    return EXIT_PEER_LOST
 
 
 def first_failure(failed: ChildFailedError) -> termination.Failure:

@@ -25,7 +25,7 @@ from support.operating import Operator
 from trainserve.kube import names
 
 # One process has them all: the undisturbed training is made once.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("test_drain.py")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("test_drain.py")]
 
 EPOCHS = 3  # of 6 steps, a checkpoint every second one
 STALL_S = 20  # so that a machine busy with other tests stalls nobody
@@ -104,9 +104,10 @@ def test_deleted_evicted_twice_and_drained_it_loses_nothing(
     # Each goes on where the one before it has stopped; what the third resumes is told only if it came to it.
     resumed = steps_of(training.output, "resume")
     assert [step for step, before in zip(resumed, [0, *resumed], strict=False) if step != before] == stopped
-    ends = [line for node in nodes for line in node.said().splitlines() if ": Failed: " in line]
-    assert len(ends) >= 4
-    assert all(line.endswith(f"{names.CONTAINER} 143") for line in ends), ends
+    # 143 of all that had something to lose; of the third gang one may have lost its peer before it was asked itself.
+    ends = [line.rpartition(" ")[2] for node in nodes for line in node.said().splitlines() if ": Failed: " in line]
+    assert len(ends) == 8, ends
+    assert ends.count("143") >= 7, ends
     assert result(training.output) == wanted
 
 
@@ -123,7 +124,7 @@ def test_while_a_checkpoint_is_written_a_pod_is_asked_to_go_and_killed(
     healthy = ("get", "poddisruptionbudget", "whole", "--output=jsonpath={.status.currentHealthy}")
     training.until(lambda: kubectl(*healthy) == "2", "the budget knows the pods")
     assert "disruption budget" in evict(kubectl, WORKER, refused=True)
-    drain = kubectl.run("drain", node.name, "--delete-emptydir-data", "--timeout=3s")
+    drain = kubectl.run("drain", node.name, "--delete-emptydir-data", "--timeout=3s", timeout_s=120)
     assert drain.returncode != 0
     assert "disruption budget" in drain.stderr
     kubectl("uncordon", node.name)
@@ -172,6 +173,14 @@ def test_a_rank_that_is_frozen_is_told_counted_and_started_again(
     training.let_go()
     training.until_generation(2)
 
+    # As its user sees it, in the middle of the night.
+    run = f"k8s://{kubectl.namespace}/digits"
+    known = {**environment(tmp_path / "home"), names.ENV_KUBECONFIG: str(kubectl.kubeconfig)}
+    for words, shown in ((("why", run), "rank 1 was frozen: a signal (SIGSTOP)"), (("events", run), "Stalled")):
+        done = subprocess.run(command(*words), capture_output=True, text=True, check=False, env=known, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stdout, done.stdout
+
     job = training.succeeded()
     assert job["status"]["restarts"] == 1
     assert [(entry["reason"], entry["free"]) for entry in job["status"]["history"]] == [("Stalled", False)]
@@ -179,11 +188,3 @@ def test_a_rank_that_is_frozen_is_told_counted_and_started_again(
     assert (event["type"], event["involvedObject"]["name"]) == ("Warning", "digits")
     assert "Worker 0: rank 1 stalled (exit code 201): is frozen: a signal has stopped its process" in event["message"]
     assert result(training.output) == wanted
-
-    # As its user sees it.
-    run = f"k8s://{kubectl.namespace}/digits"
-    known = {**environment(tmp_path / "home"), names.ENV_KUBECONFIG: str(kubectl.kubeconfig)}
-    for words, shown in ((("why", run), "rank 1 was frozen: a signal (SIGSTOP)"), (("events", run), "Stalled")):
-        done = subprocess.run(command(*words), capture_output=True, text=True, check=False, env=known, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert shown in done.stdout, done.stdout

@@ -63,12 +63,11 @@ def test_a_damaged_manifest_is_refused_or_the_same(files, data):
 
 
 @pytest.mark.parametrize(
-    "path", ["../a.png", "/a.png", "a/../../b.png", "a//b.png", "", "a\\b.png", "a\0.png", "x" * 1001]
+    "path", ["../a.png", "/a.png", "a/../../b.png", "a//b.png", "", "a\\b.png", "a\0.png", "\ud800.png", "x" * 1001]
 )
 def test_a_name_that_leads_out_is_refused(path):
     whole = json.loads(manifest.encode([File("a.png", "0" * 64, 1)]))
     whole["files"] = [[path, "0" * 64, 1]]
-    whole["digest"] = manifest.digest_of([File(path, "0" * 64, 1)])
     with pytest.raises(DataError, match="is no name of a file"):
         manifest.decode(json.dumps(whole).encode(), "s3://b/manifest.json")
 

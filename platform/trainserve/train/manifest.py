@@ -82,11 +82,15 @@ def is_picture(path: str) -> bool:
 def check_name(path: str, where: str) -> None:
     """Raises DataError for a path that leads out of the folder, or that no disk takes."""
     parts = path.split("/")
-    if (
-        not path
-        or len(path) > LONGEST
-        or "\0" in path
-        or "\\" in path
-        or any(part in {"", ".", ".."} for part in parts)
-    ):
-        raise DataError(f"{where}: {path[:200]!r} is no name of a file in a data set", hint="it is not extracted")
+    leads_out = "\\" in path or any(part in {"", ".", ".."} for part in parts)
+    if not path or len(path) > LONGEST or "\0" in path or leads_out or not _is_encodable(path):
+        raise DataError(f"{where}: {path[:200]!r} is no name of a file in a data set", hint="nothing of it is taken")
+
+
+def _is_encodable(path: str) -> bool:
+    """Half of a surrogate pair, which JSON may hold, is no letter."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True

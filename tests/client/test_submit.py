@@ -11,6 +11,7 @@ from support.pictures import write_classes
 from trainserve.client.cluster import checks, push, submit
 from trainserve.client.cluster.connect import Place
 from trainserve.client.cluster.push import Pushed
+from trainserve.client.cluster.run import ClusterRun
 from trainserve.client.cluster.submit import ClusterPlan, Submitted
 from trainserve.client.context import Context
 from trainserve.client.listener import Listener
@@ -64,7 +65,7 @@ def test_a_folder_is_pushed_before_the_job_and_a_dry_run_says_where_to(
 
     def created(plan: ClusterPlan, **options: Any) -> Submitted:
         asked.append((plan.classifier.spec.data.path, options))
-        return Submitted(plan.place, plan.manifests()[0])
+        return Submitted(ClusterRun(plan.place, "flowers"), plan.manifests()[0])
 
     monkeypatch.setattr(push, "push", pushed)
     monkeypatch.setattr(submit, "_create", created)

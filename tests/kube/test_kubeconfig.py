@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from trainserve.client.cluster.connect import default_namespace
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import kubeconfig
 from trainserve.kube.client import connect
@@ -106,6 +107,22 @@ def test_a_pipe_is_read_once_also_when_the_credentials_are_read_again(tmp_path: 
             await (await cluster._reload())[0].close()
 
     asyncio.run(asyncio.wait_for(twice(), 20))
+    writing.join()
+
+
+def test_a_pipe_is_enough_for_all_that_a_command_asks_of_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_text, args=(yaml.safe_dump(GOOD),))
+    writing.start()
+
+    async def connected() -> None:
+        async with connect(str(pipe)):
+            pass
+
+    default_namespace(None, str(pipe))
+    for _ in range(2):
+        asyncio.run(asyncio.wait_for(connected(), 20))
     writing.join()
 
 

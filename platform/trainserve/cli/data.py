@@ -1,4 +1,4 @@
-"""`platform data get` and `platform data check`: example data sets, and what to know of one's own."""
+"""`platform data`: example data sets, what to know of one's own, and the way of it to a store."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ def closing(outcome: Outcome, fmt: str) -> int:
             say(f"{name} succeeded after {took}: top-1 {percent(result['top1'])} on the validation pictures")
             if result.get("namespace"):
                 say(f"  output   {outcome.folder or 'where its job says'}")
-                say(f"next:\n  platform logs {name}\n  platform status {name}")
+                say(f"next:\n  platform report {name}\n  platform serve {name}\n  platform logs {name}")
+                say(f"  platform status {name}")
             else:
                 say(f"  bundle   {result['bundle']}\n  archive  {result['archive']}\n  folder   {outcome.folder}")
                 say(f"next:\n  platform report {name}\n  platform evaluate {name}\n  platform serve {name}")

@@ -32,7 +32,6 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
     """Print what would be sent, or send it, and follow it unless `detach`; Ctrl-C ends the following."""
     from trainserve.cli.train import print_objects
     from trainserve.client.cluster.follow import follow
-    from trainserve.client.cluster.run import ClusterRun
 
     if dry_run:
         with Display() as display:
@@ -47,12 +46,11 @@ def run(planned: ClusterPlan, *, detach: bool, dry_run: str | None, fmt: str) ->
     end_as_ctrl_c()
     with Display() as display:
         submitted = submit.submit(submit.settled(planned, display), display)
-        run = ClusterRun(submitted.place, submitted.name)
-        reference = str(run)
-        say(f"{reference} is on the cluster:\n  platform logs -f {reference}\n  platform status {reference}")
+        run = submitted.run
+        say(f"{run} is on the cluster:\n  platform logs -f {run}\n  platform status {run}")
         if not detach:
             outcome = follow(run, display)
     if not detach:
         return closing(outcome, fmt)
-    emit(fmt, submitted.job, table=lambda: reference, names=[reference])
+    emit(fmt, submitted.job, table=lambda: str(run), names=[str(run)])
     return 0

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal, TypeAlias
 from urllib.parse import quote, urlencode
 from urllib.request import getproxies
@@ -25,12 +23,14 @@ from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 
 from trainserve.errors import EnvironmentProblem
+from trainserve.kube import kubeconfigfiles
 from trainserve.kube.answers import lines, no_answer, put_off_s, refusal
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
 from trainserve.kube.exec import HEARTBEAT_S, PROTOCOLS, Exec
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
-from trainserve.kube.names import ACCOUNT_FOLDER, ENV_KUBECONFIG, POD, POD_LOG, Kind
+from trainserve.kube.names import ACCOUNT_FOLDER, POD, POD_LOG, Kind
 from trainserve.kube.outage import NoAnswer, Origin, Outage, Unauthorized
+from trainserve.kube.requestpaths import request_path, root, selectors
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class KubeCluster:
         until, plurals = self._served.get(kind.api_version, (0.0, frozenset()))
         if self._clock() >= until:
             try:
-                found = await self._ask("get", kind, _root(kind))
+                found = await self._ask("get", kind, root(kind))
             except NotFound:  # the whole group, or this version of it
                 found = {"resources": []}
             plurals = frozenset(resource["name"] for resource in found["resources"])
@@ -117,7 +117,7 @@ class KubeCluster:
         return kind.plural in plurals
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
-        return await self._ask("get", kind, _path(kind, namespace, name))
+        return await self._ask("get", kind, request_path(kind, namespace, name))
 
     async def list(
         self,
@@ -129,12 +129,12 @@ class KubeCluster:
         limit: int | None = None,
         continue_token: str = "",
     ) -> Page:
-        query = _selectors(labels, fields)
+        query = selectors(labels, fields)
         if limit is not None:
             query["limit"] = str(limit)
         if continue_token:
             query["continue"] = continue_token
-        found = await self._ask("list", kind, _path(kind, namespace), query)
+        found = await self._ask("list", kind, request_path(kind, namespace), query)
         for item in found["items"] or []:  # a list says once what its items are
             item.setdefault("apiVersion", kind.api_version)
             item.setdefault("kind", kind.kind)
@@ -152,7 +152,7 @@ class KubeCluster:
         timeout_s: float = 300.0,
     ) -> AsyncIterator[WatchEvent]:
         query = {
-            **_selectors(labels, fields),
+            **selectors(labels, fields),
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
@@ -162,7 +162,7 @@ class KubeCluster:
             total=timeout_s + WATCH_GRACE_S, sock_connect=CONNECT_S, sock_read=min(WATCH_SILENT_S, timeout_s)
         )
         began = self._clock()
-        response = await self._send("watch", kind, _path(kind, namespace), query, None, timeout)
+        response = await self._send("watch", kind, request_path(kind, namespace), query, None, timeout)
         try:
             if response.status != 200:
                 raise self._refused(began, response.status, await response.read())
@@ -184,7 +184,7 @@ class KubeCluster:
     async def create(self, kind: Kind, namespace: str | None, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """With `dry_run` the server says what it would store, and stores nothing."""
         query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
-        return await self._ask("create", kind, _path(kind, namespace), query, manifest)
+        return await self._ask("create", kind, request_path(kind, namespace), query, manifest)
 
     async def patch(
         self,
@@ -197,7 +197,7 @@ class KubeCluster:
         dry_run: bool = False,
     ) -> Manifest:
         """With `dry_run` the server says what it would store, and stores nothing."""
-        path = _path(kind, namespace, name, subresource)
+        path = request_path(kind, namespace, name, subresource)
         query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         return await self._ask("patch", kind, path, query, patch)
 
@@ -216,7 +216,7 @@ class KubeCluster:
             options["preconditions"] = {"uid": uid}
         if grace_period_s is not None:
             options["gracePeriodSeconds"] = grace_period_s
-        await self._ask("delete", kind, _path(kind, namespace, name), None, options)
+        await self._ask("delete", kind, request_path(kind, namespace, name), None, options)
 
     async def read_pod(self, namespace: str, name: str, port: int, path: str, *, limit: int, timeout_s: float) -> bytes:
         """What a port of a pod answers to GET, through the API server. Raises OSError, ValueError.
@@ -227,7 +227,7 @@ class KubeCluster:
         rest = self._api.rest_client
         if rest.pool_manager is None:
             raise ConnectionError("there is no connection to the API server yet")
-        where = f"{_path(POD, namespace)}/{quote(f'{name}:{port}', safe=':')}/proxy{path}"
+        where = f"{request_path(POD, namespace)}/{quote(f'{name}:{port}', safe=':')}/proxy{path}"
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "trainserve"}
         queries: list[tuple[str, str]] = []
         began, status = self._clock(), 0
@@ -277,7 +277,7 @@ class KubeCluster:
             raise ConnectionError("there is no connection to the API server yet")
         words = [("stdin", "1"), ("stdout", "1"), ("stderr", "1"), ("container", container)]
         query = urlencode([*words, *(("command", word) for word in command)])
-        where = _path(POD, namespace, pod, "exec")
+        where = request_path(POD, namespace, pod, "exec")
         headers = {"User-Agent": "trainserve"}
         began, status = self._clock(), 0
         try:
@@ -319,7 +319,7 @@ class KubeCluster:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=WATCH_SILENT_S)
         began = self._clock()
-        path = _path(POD, namespace, pod, "log")
+        path = request_path(POD, namespace, pod, "log")
         response = await self._send("get", POD_LOG, path, query, None, timeout)
         try:
             if response.status != 200:
@@ -447,17 +447,16 @@ async def connect(
     `kubeconfig`, the files that $KUBECONFIG names, the account of the pod we run in (unless a `context` is given),
     ~/.kube/config. Raises EnvironmentProblem where there is none, or it cannot be read.
     """
-    piped: dict[Path, bytes] = {}
 
     async def load() -> tuple[official.ApiClient, Origin]:
         configuration = official.Configuration(connection_pool_maxsize=CONNECTIONS)
         configuration.client_session_kwargs = {"trust_env": _behind_proxy()}
         try:
-            origin = await _load(configuration, kubeconfig, context, piped)
+            origin = await _load(configuration, kubeconfig, context)
             check_token(str((configuration.api_key or {}).get("BearerToken") or ""))
             return official.ApiClient(configuration), origin
         except _UNREADABLE as error:
-            source = kubeconfig or os.environ.get(ENV_KUBECONFIG) or "~/.kube/config"
+            source = kubeconfigfiles.named(kubeconfig) or kubeconfigfiles.DEFAULT_PATH
             raise EnvironmentProblem(
                 f"no Kubernetes cluster is known here: {source}: {str(error).strip() or type(error).__name__}",
                 hint="set KUBECONFIG to the path of a kubeconfig",
@@ -470,10 +469,8 @@ async def connect(
         await cluster.close()
 
 
-async def _load(
-    configuration: official.Configuration, kubeconfig: str | None, context: str | None, piped: dict[Path, bytes]
-) -> Origin:
-    path = kubeconfig or os.environ.get(ENV_KUBECONFIG)
+async def _load(configuration: official.Configuration, kubeconfig: str | None, context: str | None) -> Origin:
+    path = kubeconfigfiles.named(kubeconfig)
     if not path and context is None:
         try:
             official_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
@@ -481,8 +478,7 @@ async def _load(
             pass  # not in a pod
         else:
             return _OF_POD
-    path = path or "~/.kube/config"
-    chosen = check(_contents(path, piped), context)
+    chosen = check(kubeconfigfiles.contents(path or kubeconfigfiles.DEFAULT_PATH), context)
     await official_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
         {
             "clusters": [{"name": "it", "cluster": chosen.cluster}],
@@ -497,38 +493,8 @@ async def _load(
     return Origin(chosen.server, chosen.authority, chosen.credentials)
 
 
-def _contents(paths: str, piped: dict[Path, bytes]) -> dict[str, object]:
-    """Of those of the files that there are; the names of several are parted as in PATH. Raises OSError, YAMLError.
-
-    A pipe gives its content once: `piped` keeps it.
-    """
-    each = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
-    there = [path for path in each if path.exists()]
-    if not there:
-        raise FileNotFoundError("no such file")
-    for path in there:
-        if path.is_fifo() and path not in piped:
-            piped[path] = path.read_bytes()
-    return {str(path): yaml.safe_load(piped[path] if path in piped else path.read_bytes()) for path in there}
-
-
 def _behind_proxy() -> bool:
     """Whether the environment names a proxy. Else nothing is looked for at each request, which costs two hops to a
     thread; and ~/.netrc, which aiohttp would read there, has no say in what a kubeconfig is for.
     """
     return not {"http", "https", "all"}.isdisjoint(getproxies())
-
-
-def _root(kind: Kind) -> str:
-    return f"/apis/{kind.api_version}" if kind.group else f"/api/{kind.version}"
-
-
-def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = "") -> str:
-    parts = ["namespaces", namespace] if namespace is not None else []
-    parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/".join([_root(kind), *(quote(part, safe="") for part in parts)])
-
-
-def _selectors(labels: Mapping[str, str] | None, fields: Mapping[str, str] | None) -> dict[str, str]:
-    selected = {"labelSelector": labels, "fieldSelector": fields}
-    return {name: ",".join(f"{key}={value}" for key, value in by.items()) for name, by in selected.items() if by}

@@ -200,3 +200,8 @@ def _see_this_machine(classifier: Classifier, spec: Manifest, paths: Paths) -> N
 def literal(text: str) -> str:
     """`text` as an env value or a word of a command, where Kubernetes replaces `$(NAME)` and reads `$$` as a dollar."""
     return text.replace("$", "$$")
+
+
+def plain(text: str) -> str:
+    """What a container gets of a `literal`."""
+    return text.replace("$$", "$")

@@ -13,7 +13,6 @@ from trainserve.errors import EXIT_PEER_LOST
 from trainserve.kube import names, rendezvous, replicas
 from trainserve.kube.cluster import Manifest
 
-SHM_PATH = "/dev/shm"  # noqa: S108 a mount point, not a file of ours
 WAIT_TIMEOUT_S = 1800  # the master may first have to pull an image of many GB, or wait for a node to be added
 
 # It ends with the code of a victim: the wait failed because of the master, so the cause is to be looked for there.
@@ -130,12 +129,12 @@ def _share_memory(spec: Manifest) -> None:
     without = [
         container
         for container in spec["containers"]
-        if all(mount["mountPath"].rstrip("/") != SHM_PATH for mount in container.get("volumeMounts") or [])
+        if all(mount["mountPath"].rstrip("/") != names.MOUNT_SHM for mount in container.get("volumeMounts") or [])
     ]
     if not without:
         return
     for container in without:
-        mount = {"name": names.VOLUME_SHM, "mountPath": SHM_PATH}
+        mount = {"name": names.VOLUME_SHM, "mountPath": names.MOUNT_SHM}
         container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
     volume = {"name": names.VOLUME_SHM, "emptyDir": {"medium": "Memory"}}
     spec["volumes"] = [*(spec.get("volumes") or []), volume]

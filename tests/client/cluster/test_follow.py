@@ -10,7 +10,7 @@ import pytest
 
 from support.clusterruns import RUN, Played, until
 from support.scenario import pytorchjob
-from trainserve.client.cluster import follow, remove, stop
+from trainserve.client.cluster import events, follow, remove, stop
 from trainserve.client.cluster.connect import Place
 from trainserve.client.cluster.events import rows
 from trainserve.client.cluster.follow import Teller
@@ -18,8 +18,9 @@ from trainserve.client.cluster.listing import listing
 from trainserve.client.cluster.status import status
 from trainserve.errors import EnvironmentProblem, RunFailed, TimedOut, UserError
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest, NotFound
+from trainserve.kube.cluster import ApiError, Manifest, NotFound
 from trainserve.kube.names import PYTORCHJOB
+from trainserve.kube.outage import NoAnswer, Unauthorized
 
 T = TypeVar("T")
 RUNS = {"running": {"startedAt": "2026-11-25T12:00:00Z"}}
@@ -221,6 +222,35 @@ async def test_status_list_and_events_have_what_the_laptop_has_and_the_place() -
     assert [run["name"] for run in await listing(world.session, RUN.place, all_namespaces=True)] == ["flowers"]
     assert await listing(world.session, Place(None, "other")) == []
     assert [row["message"] async for some in rows(world.session, RUN) for row in some] == ["back-off"]
+
+
+@pytest.mark.parametrize("error", [ApiError("etcd is away", status=503), Unauthorized("expired", ""), NoAnswer("x")])
+async def test_events_are_followed_over_a_server_that_is_away(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await running()
+    monkeypatch.setattr(events, "LOOK_S", 0.02)
+    listed, away = world.memory.list, True
+
+    async def list_(kind: Any, *place: Any, **how: Any) -> Any:
+        if kind == names.EVENT and away:
+            raise error
+        return await listed(kind, *place, **how)
+
+    monkeypatch.setattr(world.memory, "list", list_)
+
+    async def all_of_them() -> list[str]:
+        return [row["reason"] async for some in rows(world.session, RUN, follow=True) for row in some]
+
+    following = await in_background(all_of_them())
+    assert not following.done()
+    await world.memory.create(names.EVENT, "team", {
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e1", "namespace": "team"}, "reason": "BackOff",
+        "involvedObject": {"kind": "Pod", "name": "flowers-master-0"}, "lastTimestamp": "2026-11-25T12:00:00Z",
+    })  # fmt: skip
+    away = False
+    await world.conditions(names.CREATED, names.SUCCEEDED)
+    assert await asyncio.wait_for(following, 10) == ["BackOff"]
 
 
 async def test_progress_is_told_as_the_status_says_it_each_step_once() -> None:

@@ -6,7 +6,6 @@ The functions here are for callers that know no asyncio: each call has a loop of
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -127,17 +126,17 @@ def default_namespace(context: str | None, kubeconfig: str | None = None) -> str
     import yaml
 
     from trainserve.kube import kubeconfig as checked
+    from trainserve.kube import kubeconfigfiles
 
-    paths = kubeconfig or os.environ.get(names.ENV_KUBECONFIG)
+    paths = kubeconfigfiles.named(kubeconfig)
     own = Path(names.ACCOUNT_FOLDER, "namespace")
     if not paths and context is None and own.exists():
         return own.read_text(encoding="utf-8").strip() or DEFAULT_NAMESPACE
-    each = [Path(path).expanduser() for path in (paths or "~/.kube/config").split(os.pathsep) if path]
     try:
-        contents = {str(path): yaml.safe_load(path.read_bytes()) for path in each if path.exists()}
+        contents = kubeconfigfiles.contents(paths or kubeconfigfiles.DEFAULT_PATH)
     except (OSError, yaml.YAMLError):
         return DEFAULT_NAMESPACE  # the connection says what is wrong with the file
-    return (checked.check(contents, context).namespace or DEFAULT_NAMESPACE) if contents else DEFAULT_NAMESPACE
+    return checked.check(contents, context).namespace or DEFAULT_NAMESPACE
 
 
 def in_words(error: ApiError | OSError) -> PlatformError:

@@ -11,8 +11,9 @@ from trainserve.client.cluster.run import ClusterRun, has_ended, job_of
 from trainserve.client.cluster.watch import watching
 from trainserve.client.runs import EventRow, event_row
 from trainserve.kube import names
-from trainserve.kube.cluster import Manifest
+from trainserve.kube.cluster import ApiError, Manifest
 from trainserve.kube.names import EVENT
+from trainserve.kube.outage import Unauthorized
 
 PAGE = 500
 LOOK_S = 1.0
@@ -55,11 +56,13 @@ async def rows(session: Session, run: ClusterRun, *, follow: bool = False) -> As
 
 
 async def _told_if_there(session: Session, run: ClusterRun, job: Manifest) -> list[Manifest]:
-    """None while the server is away: whoever watches the job bears that, and tells it."""
+    """As `told`; [] while the server is away: whoever watches the job bears that, tells it, and ends it."""
     try:
         return await told(session, run, job)
-    except OSError:
-        return []
+    except (ApiError, OSError) as error:
+        if isinstance(error, OSError) or error.status >= 500 or isinstance(error, Unauthorized):
+            return []
+        raise
 
 
 async def _all(session: Session, run: ClusterRun) -> list[Manifest]:

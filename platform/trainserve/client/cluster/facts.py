@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from trainserve.client.cluster import outputs
 from trainserve.client.cluster.connect import ask
-from trainserve.client.cluster.run import ClusterRun, summary
+from trainserve.client.cluster.run import ClusterRun, spec_of, summary
 from trainserve.client.cluster.why import why
 from trainserve.client.listener import Listener
-from trainserve.kube import names, replicas
+from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.spec.classifier import Classifier
 
@@ -45,12 +45,7 @@ def facts(run: ClusterRun, listener: Listener) -> Facts:
 
 
 def _classifier(job: Manifest) -> Classifier | None:
-    for replica in (job["spec"].get("pytorchReplicaSpecs") or {}).values():
-        container = replicas.main_container(replica["template"]["spec"])
-        for entry in container.get("env") or []:
-            if entry["name"] == names.ENV_SPEC:
-                try:
-                    return Classifier.model_validate_json(str(entry.get("value", "")).replace("$$", "$"))
-                except ValidationError:
-                    return None  # of another version: the report says so
-    return None
+    try:
+        return Classifier.model_validate_json(spec_of(job))
+    except ValidationError:
+        return None  # somebody's own job, or of another version: the report says so

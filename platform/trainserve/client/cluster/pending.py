@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
+from trainserve.observe.why.evidence import ON_ITS_WAY
 
-_NO_NEWS = ("ContainerCreating", "PodInitializing")  # a kubelet's words for all that comes before a container
 _MOST_NAMES = 3
 
 
@@ -42,7 +42,7 @@ def _of_pod(pod: Manifest, event: Manifest | None) -> str | None:
         return None
     for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         waiting = (each.get("state") or {}).get("waiting")
-        if waiting and waiting.get("reason") not in _NO_NEWS:
+        if waiting and waiting.get("reason") not in ON_ITS_WAY:
             message = waiting.get("message") or ""
             return f"{waiting.get('reason')}: {message}" if message else str(waiting.get("reason"))
     if status.get("phase") == "Running":

@@ -10,8 +10,9 @@ from trainserve.client.cluster.connect import Place, Session, default_namespace
 from trainserve.client.runs import CLUSTER_SCHEME as SCHEME
 from trainserve.client.runs import reference
 from trainserve.errors import EnvironmentProblem, UserError, nearest
-from trainserve.kube import names, replicas
+from trainserve.kube import names
 from trainserve.kube.cluster import Manifest, NotFound
+from trainserve.kube.job import plain
 from trainserve.observe.summary import Summary, summarize
 
 TERMINATING = "Terminating"  # a state that only a run on a cluster has: its job is being deleted
@@ -85,8 +86,8 @@ async def job_of(session: Session, run: ClusterRun) -> Manifest:
 def no_kind() -> EnvironmentProblem:
     """What to say where the cluster does not know PyTorchJobs."""
     return EnvironmentProblem(
-        f"this cluster has no {names.PYTORCHJOB.plural}.{names.PYTORCHJOB.group}",
-        hint="have the platform installed: helm install trainserve helm/platform-operator",
+        f"this cluster has no {names.PYTORCHJOB.plural}.{names.PYTORCHJOB.group}: the controller is not installed",
+        hint="helm install trainserve helm/platform-operator, or kubectl apply -k manifests/overlays/default",
     )
 
 
@@ -127,9 +128,7 @@ def summary(job: Manifest, place: Place | None = None) -> ClusterSummary:
 
 def output_of(job: Manifest) -> str | None:
     """Where the run writes: `pvc://CLAIM/sub/path`, a bucket's URL or `hostpath:///dir`; None where it is not known."""
-    spec = _leader_template(job).get("spec") or {}
-    container = replicas.main_container(spec) if spec.get("containers") else {}
-    env = {entry["name"]: entry.get("value") or "" for entry in container.get("env") or []}
+    spec, container, env = _leader_spec(job), _leader(job), _env(job)
     if env.get(names.ENV_STORE):
         return env[names.ENV_STORE]
     path = env.get(names.ENV_OUTPUT)
@@ -149,8 +148,24 @@ def output_of(job: Manifest) -> str | None:
     return None
 
 
-def _leader_template(job: Manifest) -> Manifest:
+def spec_of(job: Manifest) -> str:
+    """The Classifier as its pods were given it, JSON; "" of a job without one."""
+    return _env(job).get(names.ENV_SPEC, "")
+
+
+def _env(job: Manifest) -> dict[str, str]:
+    """Of the container that trains, as a process in it sees what its template says."""
+    return {entry["name"]: plain(entry.get("value") or "") for entry in _leader(job).get("env") or []}
+
+
+def _leader(job: Manifest) -> Manifest:
+    """The container that trains in the pod of rank 0; {} of a job that is refused for having none."""
+    each = _leader_spec(job).get("containers") or []
+    return next((container for container in each if container.get("name") == names.CONTAINER), {})
+
+
+def _leader_spec(job: Manifest) -> Manifest:
     specs = job["spec"].get("pytorchReplicaSpecs") or {}
     replica = specs.get(names.REPLICA_MASTER) or specs.get(names.REPLICA_WORKER) or {}
-    template: Manifest = replica.get("template") or {}
-    return template
+    spec: Manifest = (replica.get("template") or {}).get("spec") or {}
+    return spec

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainserve.client.cluster import checks
 from trainserve.client.cluster.connect import Place, Session, ask, default_namespace
+from trainserve.client.cluster.run import ClusterRun, no_kind
 from trainserve.client.context import Context
 from trainserve.client.train import document
 from trainserve.errors import EnvironmentProblem, SpecError, UserError
@@ -56,19 +57,10 @@ class ClusterPlan:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that is on the cluster."""
+    """A run that is on the cluster, and its job as the API server has it."""
 
-    place: Place
+    run: ClusterRun
     job: Manifest
-
-    @property
-    def name(self) -> str:
-        return str(self.job["metadata"]["name"])
-
-    @property
-    def reference(self) -> str:
-        """What the verbs call it: `k8s://namespace/name`."""
-        return f"k8s://{self.place.namespace}/{self.name}"
 
 
 def plan(
@@ -158,22 +150,20 @@ def _create(plan: ClusterPlan, *, dry_run: bool = False, listener: Listener | No
     async def create(session: Session) -> Submitted:
         await checks.look(session, plan.place.namespace, plan.classifier, plan.manifests()[0])
         for named in _numbered(plan) if plan.name_is_free_to_change else [plan]:
+            (manifest,) = named.manifests()
             try:
-                for manifest in named.manifests():
-                    job = await session.cluster.create(
-                        names.PYTORCHJOB, plan.place.namespace, manifest, dry_run=dry_run
-                    )
+                job = await session.cluster.create(names.PYTORCHJOB, plan.place.namespace, manifest, dry_run=dry_run)
             except AlreadyExists:
                 continue
             except NotFound as error:
                 raise _absent(plan.place, error) from error
             job["metadata"].pop("managedFields", None)  # for nobody to read
-            return Submitted(plan.place, job)
+            return Submitted(ClusterRun(plan.place, named.classifier.metadata.name), job)
         name = plan.classifier.metadata.name
         raise UserError(
             f"a PyTorchJob named {name!r} exists already in namespace {plan.place.namespace}",
             hint=f"choose another with --name, such as {name}-2; or look at it: "
-            f"platform status k8s://{plan.place.namespace}/{name}",
+            f"platform status {ClusterRun(plan.place, name)}",
         )
 
     return ask(plan.place, create, listener)
@@ -189,7 +179,4 @@ def _numbered(plan: ClusterPlan) -> Iterator[ClusterPlan]:
 def _absent(place: Place, error: NotFound) -> EnvironmentProblem:
     if names.NAMESPACE.plural in error.message:
         return checks.no_namespace(place.namespace)
-    return EnvironmentProblem(
-        f"this cluster knows no {names.PYTORCHJOB.kind}: the controller is not installed",
-        hint="helm install trainserve helm/platform-operator, or kubectl apply -k manifests/overlays/default",
-    )
+    return no_kind()

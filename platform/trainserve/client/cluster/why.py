@@ -10,7 +10,7 @@ from typing import Any
 
 from trainserve.client.cluster import events
 from trainserve.client.cluster.connect import Session, in_words
-from trainserve.client.cluster.run import ClusterRun, job_of, state, summary
+from trainserve.client.cluster.run import ClusterRun, job_of, spec_of, state, summary
 from trainserve.kube import names, replicas
 from trainserve.kube.cluster import ApiError, Forbidden, Manifest, NotFound
 from trainserve.kube.names import POD
@@ -132,17 +132,8 @@ def _ranks(job: Manifest, pod: Manifest) -> tuple[int, ...]:
 
 def _spec(job: Manifest) -> Mapping[str, Any]:
     """The Classifier's `spec` that the pods were given, for advice in its numbers; {} of a job without one."""
-    for replica in (job["spec"].get("pytorchReplicaSpecs") or {}).values():
-        for container in replica["template"]["spec"].get("containers") or []:
-            for entry in container.get("env") or []:
-                if entry["name"] == names.ENV_SPEC:
-                    return _read(str(entry.get("value") or ""))
-    return {}
-
-
-def _read(text: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(text.replace("$$", "$"))
+        document = json.loads(spec_of(job))
     except ValueError:
         return {}
     spec = document.get("spec") if isinstance(document, dict) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from trainserve.kube.pods import SHM_PATH
+from trainserve.kube import names
 from trainserve.machine.usage import size_words
 from trainserve.spec.classifier import Classifier
 from trainserve.train import architecture, count, data
@@ -40,7 +40,7 @@ def shared_memory_needed(recipe: Recipe, workers: int, ranks_here: int) -> int:
     return ranks_here * workers * (PREFETCH + 1) * batch  # and the one that is being made
 
 
-def shared_memory(needed: int, path: Path = Path(SHM_PATH)) -> str | None:
+def shared_memory(needed: int, path: Path = Path(names.MOUNT_SHM)) -> str | None:
     """Why batches would not fit into /dev/shm (a loader process then dies by SIGBUS); None where they do."""
     if not needed or not path.is_dir():
         return None

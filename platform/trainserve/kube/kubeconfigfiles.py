@@ -1,0 +1,38 @@
+"""The files of a kubeconfig, read: what `kube.kubeconfig` judges, for whoever asks the cluster and its namespace."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from trainserve.kube.names import ENV_KUBECONFIG
+
+DEFAULT_PATH = "~/.kube/config"
+_PIPED: dict[Path, bytes] = {}  # a pipe gives its content once, and a command connects more than once
+
+
+def named(kubeconfig: str | None) -> str | None:
+    """`kubeconfig`, else what $KUBECONFIG says; None where neither names a file."""
+    return kubeconfig or os.environ.get(ENV_KUBECONFIG) or None
+
+
+def contents(paths: str) -> dict[str, object]:
+    """Path -> content of those files that there are; the names of several are parted as in PATH.
+
+    Raises OSError, FileNotFoundError where there is none of them; YAMLError.
+    """
+    each = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    there = [path for path in each if path.exists()]
+    if not there:
+        raise FileNotFoundError("no such file")
+    return {str(path): yaml.safe_load(_read(path)) for path in there}
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_fifo():
+        return path.read_bytes()
+    if path not in _PIPED:
+        _PIPED[path] = path.read_bytes()
+    return _PIPED[path]

@@ -14,45 +14,39 @@ from support.nodecluster import RunningCluster
 from support.nodeconfig import OUTSIDE
 from support.nodedigits import SHORT, succeeded
 from support.nodeteam import NodeTeam
-from support.s3server import S3Server
+from support.s3server import S3, serving
 from trainserve.package.description import WEIGHTS
-
-BUCKET = "pictures"
 
 
 @pytest.fixture
-def s3(cluster: RunningCluster, tmp_path: Path) -> Iterator[S3Server]:
-    """At the address of this machine that pods reach."""
-    found = S3Server(OUTSIDE, tmp_path)
-    found.start()
-    try:
-        found.create_bucket(BUCKET)
+def s3(cluster: RunningCluster, tmp_path: Path) -> Iterator[S3]:
+    """At the address of this machine that pods reach, which is there with the cluster."""
+    with serving(tmp_path, OUTSIDE) as found:
         yield found
-    finally:
-        found.stop()
 
 
 def test_pictures_come_from_a_bucket_and_results_go_to_one(
-    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., NodeTeam], few_digits: Path, wanted: str, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team = make()
-    for name, value in s3.environment.items():
+    bucket = s3.bucket("pictures")
+    for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
-    pushed = json.loads(team.said("data", "push", few_digits, f"s3://{BUCKET}/data", "-o", "json"))
+    pushed = json.loads(team.said("data", "push", few_digits, f"{bucket}/data", "-o", "json"))
     assert pushed["pictures"] == 200
-    again = json.loads(team.said("data", "push", few_digits, f"s3://{BUCKET}/data", "-o", "json"))
+    again = json.loads(team.said("data", "push", few_digits, f"{bucket}/data", "-o", "json"))
     assert again == {**pushed, "sent": 0}
-    secret = {"metadata": {"name": "bucket"}, "stringData": dict(s3.environment)}
+    secret = {"metadata": {"name": "bucket"}, "stringData": dict(s3.env)}
     team.kubectl("apply", "-f", "-", stdin=as_text({"apiVersion": "v1", "kind": "Secret", **secret}))
     words = team.train("few", *SHORT, "--env-from", "bucket", "--data-digest", pushed["digest"])
     words[words.index("pvc://pictures")] = pushed["url"]
-    words[words.index("pvc://runs")] = f"s3://{BUCKET}/runs"
+    words[words.index("pvc://runs")] = f"{bucket}/runs"
     team.said(*words, "--detach")
     succeeded(team, "few")
-    left = s3.keys(BUCKET, "runs/few/")
-    assert [key for key in left if key.endswith(".mar")], left
-    (weights,) = [key for key in left if key.endswith(WEIGHTS)]
-    assert hashlib.sha256(s3.get(BUCKET, weights)).hexdigest() == wanted
+    left = s3.folder / "pictures/runs/few"
+    assert list(left.rglob("*.mar")), sorted(left.rglob("*"))
+    (weights,) = left.rglob(WEIGHTS)
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == wanted
     assert list(team.output.iterdir()) == []  # nothing came to the claim
     team.kubectl("delete", "pods", "--all", timeout_s=120)
     run = f"k8s://{team.namespace}/few"

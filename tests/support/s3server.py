@@ -30,10 +30,10 @@ READY_S = 20.0
 class S3:
     """A running server. `env` is what a client of it needs."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, host: str) -> None:
         self.folder = folder
         self.port = port
-        self.env = environment(port)
+        self.env = environment(port, host)
 
     def bucket(self, name: str) -> str:
         """A new, empty bucket; its URL."""
@@ -41,11 +41,11 @@ class S3:
         return f"s3://{name}"
 
 
-def environment(port: int) -> dict[str, str]:
+def environment(port: int, host: str = LOOPBACK) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": ACCESS,
         "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{port}",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_REGION": "us-east-1",
         "AWS_CONFIG_FILE": "/nonexistent",
         "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
@@ -53,30 +53,33 @@ def environment(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[S3]:
-    """A server whose objects and log lie in `folder`. Raises EnvironmentProblem where it cannot be built or started."""
+def serving(folder: Path, host: str = LOOPBACK) -> Iterator[S3]:
+    """A server whose objects and log lie in `folder`, at an address of this machine.
+
+    Raises EnvironmentProblem where it cannot be built or started.
+    """
     program = gomodules.program(MODULE, VERSION, "versitygw")
     root = folder / "objects"
     root.mkdir(parents=True)
     ports = Reserved()
     port = ports.port("s3")
-    arguments = [program, "--access", ACCESS, "--secret", SECRET, "--port", f"{LOOPBACK}:{port}", "posix", root]
+    arguments = [program, "--access", ACCESS, "--secret", SECRET, "--port", f"{host}:{port}", "posix", root]
     process = Guarded(arguments, folder / "s3.log")
     try:
         give_up = time.monotonic() + READY_S
-        while not _answers(port):
+        while not _answers(host, port):
             if not process.alive() or time.monotonic() > give_up:
                 raise EnvironmentProblem(f"the S3 server does not start:\n{process.tail()}")
             time.sleep(0.05)
-        yield S3(root, port)
+        yield S3(root, port, host)
     finally:
         process.stop()
         ports.release_all()
 
 
-def _answers(port: int) -> bool:
+def _answers(host: str, port: int) -> bool:
     try:
-        urlopen(f"http://{LOOPBACK}:{port}/", timeout=2).close()
+        urlopen(f"http://{host}:{port}/", timeout=2).close()
     except HTTPError as error:
         error.close()
         return True  # it asks for credentials

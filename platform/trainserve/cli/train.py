@@ -110,4 +110,6 @@ def train_command(
 def print_objects(fmt: str, documents: list[dict[str, Any]]) -> None:
     """Objects as a file of several documents has them."""
     objects = [f"{each['kind'].lower()}/{each['metadata']['name']}" for each in documents]
-    emit(fmt, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)
+    # Each its own document, for -o yaml too: kubectl takes no list of objects that is not of kind List.
+    shown = "table" if fmt == "yaml" else fmt
+    emit(shown, documents, table=lambda: "---\n".join(to_yaml(d) for d in documents).rstrip(), names=objects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -234,6 +235,24 @@ def test_no_permission_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Monke
     assert (node.writable(tmp_path) or "").startswith(
         f"no permission to write to the output {tmp_path}: {tmp_path} bel"
     )
+
+
+def test_a_new_job_does_not_go_on_with_a_finished_one_of_its_name(tmp_path: Path) -> None:
+    new = {"TRAINSERVE_VERSION": "0.1.0", "TRAINSERVE_GENERATION": "1", "TRAINSERVE_JOB_UID": "new"}
+    assert node.finished_by_another(tmp_path, new) is None
+    (tmp_path / "bundle").mkdir()
+    model = tmp_path / "bundle" / "model.json"
+    model.write_text(json.dumps({"lineage": {"job": "team/flowers", "jobUid": "old"}}))
+    assert node.finished_by_another(tmp_path, new) == (
+        f"the output {tmp_path} holds the finished run of an earlier job team/flowers (uid old); train under another "
+        "--name, or remove what is there"
+    )
+    assert node.finished_by_another(tmp_path, {**new, "TRAINSERVE_JOB_UID": "old"}) is None, "its own"
+    assert node.finished_by_another(tmp_path, {**new, "TRAINSERVE_GENERATION": "2"}) is None, "resumed"
+    assert node.finished_by_another(tmp_path, {"TRAINSERVE_GENERATION": "1"}) is None, "a laptop"
+    for damaged in ("", "[]", '{"lineage": 3}'):
+        model.write_text(damaged)
+        assert node.finished_by_another(tmp_path, new) is None
 
 
 def test_room_counts_what_the_run_has_left_there(tmp_path: Path) -> None:

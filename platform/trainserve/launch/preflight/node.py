@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from trainserve.kube import names
 from trainserve.machine.usage import size_words
+from trainserve.package.description import MODEL_JSON
 from trainserve.spec.classifier import Classifier
 from trainserve.train import architecture, count, data
 from trainserve.train import checkpoint as checkpoints
@@ -93,6 +96,26 @@ def _seen(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def finished_by_another(output: Path, env: Mapping[str, str]) -> str | None:
+    """Why a job that has just begun may not write here: another one of its name has finished here; None where it may.
+
+    What an unfinished one has left is gone on from, as who deletes an object and applies it again expects.
+    """
+    if names.ENV_VERSION not in env or env.get(names.ENV_GENERATION) != "1":
+        return None
+    try:
+        lineage = json.loads((output / "bundle" / MODEL_JSON).read_bytes())["lineage"]
+        uid, job = lineage["jobUid"], lineage["job"]
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or one that does not say whose it is
+        return None
+    if uid == env.get(names.ENV_JOB_UID):
+        return None
+    return (
+        f"the output {output} holds the finished run of an earlier job {job} (uid {uid}); train under another --name, "
+        "or remove what is there"
+    )
 
 
 def output_needed(classifier: Classifier, recipe: Recipe) -> int:

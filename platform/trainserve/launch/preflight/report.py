@@ -39,7 +39,9 @@ def joined(group: Group, classifier: Classifier, output: Path) -> str:
     began = time.monotonic()
     asked = asked_gpus(classifier, os.environ)
     visible = torch.cuda.device_count() if asked else 0
-    problems = [node.gpus(asked, visible) if asked else None, node.writable(output) if group.is_first else None]
+    problems = [node.gpus(asked, visible) if asked else None]
+    if group.is_first:
+        problems += [node.writable(output), node.finished_by_another(output, os.environ)]
     refuse(together(group, "preflight node", problems))
     speed = network.all_reduce(group)
     ranks = f"{group.world_size} rank{'s' * (group.world_size != 1)}"

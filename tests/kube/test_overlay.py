@@ -72,6 +72,20 @@ def test_neither_template_nor_patch_is_changed_and_twice_is_once(name: str) -> N
         ({"spec": {"volumes": [{"name": "data", "$retainKeys": "x"}]}}, "spec.volumes[0].$retainKeys"),
         ({"spec": {"$setElementOrder/volumes": []}}, "spec.$setElementOrder/volumes"),
         ({"spec": {"$nix": 1}}, "spec.$nix"),
+        ({"spec": {"$patch": "replace", "containers": [{"image": "x"}]}}, "spec.containers[0].name"),
+        ({"spec": {"containers": [{"$patch": "replace", "image": "x"}, {"name": "a"}]}}, "spec.containers[0].name"),
+        ({"spec": {"volumes": [{"$patch": "replace", "name": ["x"]}]}}, "spec.volumes[0].name"),
+        (_container({"env": [{"$patch": "replace", "value": "x"}]}), "spec.containers[0].env[0].name"),
+        (
+            _container({"volumeMounts": [{"$patch": "replace", "name": "x"}]}),
+            "spec.containers[0].volumeMounts[0].mountPath",
+        ),
+        ({"spec": {"containers": [{"name": True}]}}, "spec.containers[0].name"),
+        ({"spec": {"initContainers": "x"}}, "spec.initContainers"),
+        (
+            {"spec": {"securityContext": {"$deleteFromPrimitiveList/runAsNonRoot": [1]}}},
+            "spec.securityContext.$deleteFromPrimitiveList/runAsNonRoot",
+        ),
     ],
 )
 def test_a_patch_that_cannot_be_merged_is_told_by_its_path(patch: dict[str, Any], path: str) -> None:
@@ -115,6 +129,11 @@ def test_every_pod_of_the_job_has_it() -> None:
         ),
         ({"metadata": {"labels": {"trainserve.dev/classifier": "y"}}}, "metadata.labels.trainserve.dev/classifier"),
         ({"metadata": {"name": "y"}}, "metadata.name"),
+        ({"metadata": {"labels": {"a": 5}}}, "metadata.labels.a"),
+        ({"metadata": {"annotations": {"a": ["x"]}}}, "metadata.annotations.a"),
+        ({"spec": {"terminationGracePeriodSeconds": "$(A)"}}, "spec.terminationGracePeriodSeconds"),
+        ({"spec": {"terminationGracePeriodSeconds": -1}}, "spec.terminationGracePeriodSeconds"),
+        ({"spec": {"terminationGracePeriodSeconds": True}}, "spec.terminationGracePeriodSeconds"),
         ({"spce": {}}, "spce"),
         ({"spec": {"$patch": "delete"}}, "spec.containers[pytorch]"),
         ({"spec": {"containers": None}}, "spec.containers[pytorch]"),
@@ -135,11 +154,26 @@ def test_all_that_fights_is_listed() -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    st.sampled_from(["pytorch", "replace", "delete"]) | st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["name", "spec", "containers", "env", "$patch", "$retainKeys", "metadata"]), inner
+            st.sampled_from(
+                [
+                    "name",
+                    "spec",
+                    "containers",
+                    "env",
+                    "volumes",
+                    "mountPath",
+                    "volumeMounts",
+                    "labels",
+                    "$patch",
+                    "$retainKeys",
+                    "metadata",
+                ]
+            ),
+            inner,
         )
     ),
     max_leaves=12,

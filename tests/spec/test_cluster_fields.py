@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainserve.errors import SpecError, UserError
+from trainserve.kube.combinations import on_cluster
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier, node_range
 from trainserve.spec.flags import flag_fields, typed
@@ -55,6 +56,9 @@ def test_a_location(text: str, found: Any, name: str) -> None:
         ("s3:///key", "names no bucket or host"),
         ("s3://me:secret@host/x", "holds credentials"),
         ("https://token@host/x", "holds credentials"),
+        ("https://[::1", "is no URL"),
+        ("s3://bucket/a\nb", "control characters"),
+        ("pvc://claim/\x1b[31m", "control characters"),
     ],
 )
 def test_a_location_that_is_none_is_told_in_words(text: str, says: str) -> None:
@@ -133,7 +137,20 @@ def _load(**fields: Any) -> Classifier:
         ("pod__env", {"A": 3}, "spec.pod.env"),
         ("pod__envFrom", ["pod/x"], "configmap/NAME"),
         ("pod__overlay", ["x"], "spec.pod.overlay"),
-        ("pod__image", "a b", "spec.pod.image"),
+        ("pod__image", "a b", "such as registry.example/team/trainer:1.0"),
+        ("pod__image", "\x1b[31m", "such as registry.example/team/trainer:1.0"),
+        ("pod__image", "$(HOME)", "such as registry.example/team/trainer:1.0"),
+        ("pod__image", "a:" + "1" * 3000, "such as registry.example/team/trainer:1.0"),
+        ("pod__image", "https://registry.example/x", "such as registry.example/team/trainer:1.0"),
+        ("pod__tolerations", [{"key": "a", "effect": "x"}], "one of NoSchedule, PreferNoSchedule, NoExecute"),
+        ("pod__tolerations", [{"key": ""}], "no name of a taint"),
+        ("pod__tolerations", [{"effect": "NoSchedule"}], "key is required"),
+        ("pod__tolerations", [{"key": "a", "value": "b c"}], "no value of a taint"),
+        ("pod__tolerations", [{"key": "a", "operator": "Exists", "value": "b"}], "has no effect"),
+        ("pod__tolerations", [{"key": "a", "tolerationSeconds": 3}], "NoExecute only"),
+        ("pod__env", {"A": 3}, "a text, in quotes"),
+        ("pod__affinity", {"a": [{"b": float("nan")}]}, "a[0].b: nan is not allowed; allowed: a finite number"),
+        ("pod__overlay", {"spec": {"priority": 10**30}}, "spec.priority: 1000000000000000000000000000000 is not"),
         ("pod__queue", "", "small letters"),
     ],
 )
@@ -212,3 +229,64 @@ def test_flags_mean_what_a_file_says(tmp_path: Path) -> None:
 def test_a_pair_without_a_name_or_a_value(text: str) -> None:
     with pytest.raises(UserError, match=r"--env .*: expected NAME=VALUE"):
         _typed("--env", (text,))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "trainer",
+        "mine:1",
+        "team/trainer:1.0-rc.1",
+        "localhost:5000/trainer",
+        "[::1]:5000/a/b__c:x",
+        "registry.example.com/Team".lower() + f"/x:1@sha256:{'a' * 64}",
+        "ghcr.io/trainserve/trainer:0.1.0.dev3",
+    ],
+)
+def test_a_name_of_an_image(image: str) -> None:
+    assert _load(pod__image=image).spec.pod.image == image
+
+
+def test_what_may_be_a_password_in_an_images_name_is_not_repeated() -> None:
+    with pytest.raises(SpecError) as caught:
+        _load(pod__image="https://me:secret@registry.example/x")
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("field", ["pod__overlay", "pod__affinity"])
+@pytest.mark.parametrize("depth", [101, 500])
+def test_what_is_nested_too_deeply_is_told_by_its_field(field: str, depth: int) -> None:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    with pytest.raises(SpecError, match="nested more than 100 deep") as caught:
+        _load(**{field: value})
+    assert f"spec.{field.replace('__', '.')}" in caught.value.message
+
+
+@pytest.mark.parametrize("weights", ["pvc://", "pvc://a/../b", "hostpath://x", "https://[::1", "file:///x", "/x.pth"])
+def test_weights_that_no_pod_sees_are_told_with_what_is_allowed(weights: str) -> None:
+    found = on_cluster(_load(data__path="pvc://a", train__output="pvc://b", model__weights=weights))
+    assert [each.message.partition(":")[0] for each in found] == ["spec.model.weights"]
+    assert found[0].hint
+
+
+@pytest.mark.parametrize("flag", ["--overlay", "--affinity"])
+@pytest.mark.parametrize("path", ["", "/nowhere/at/all.yaml", "/"])
+def test_a_flags_file_that_is_none_is_told_by_the_flag(flag: str, path: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        _typed(flag, path)
+    assert caught.value.message.startswith(flag)
+    assert flag in (caught.value.hint or "")
+
+
+def test_an_empty_toleration_is_not_every_taint() -> None:
+    with pytest.raises(UserError, match="names no taint"):
+        _typed("--toleration", [""])
+
+
+def test_a_wrong_pair_shows_nothing_of_its_value() -> None:
+    with pytest.raises(UserError) as caught:
+        _typed("--env", ["=secret"])
+    assert "secret" not in str(caught.value)
+    assert caught.value.hint

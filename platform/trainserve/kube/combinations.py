@@ -97,12 +97,17 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
             "spec.train.output: is required on a cluster (--output)",
             hint="pvc://CLAIM[/path] or a bucket's URL; once for all runs: platform context set NAME --output",
         )
-    weights = spec.model.weights
-    if weights not in (None, _IMAGENET) and not isinstance(location.parse(weights or ""), Claim | HostPath):
-        yield SpecError(
-            f"spec.model.weights: {weights} is on this machine, which no pod sees (--weights)",
-            hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path",
-        )
+    if (weights := spec.model.weights) not in (None, _IMAGENET):
+        try:
+            seen = isinstance(location.parse(weights or ""), Claim | HostPath)
+            problem = "" if seen else f"{weights} is on this machine, which no pod sees"
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            yield SpecError(
+                f"spec.model.weights: {problem} (--weights)",
+                hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path",
+            )
 
 
 def _devices(classifier: Classifier) -> Iterator[SpecError]:

@@ -45,6 +45,12 @@ def _about_template(overlay: Manifest) -> Iterator[str]:
     metadata = _mapping(overlay.get("metadata"))
     yield from (f"metadata.{key}: has no effect" for key in metadata if key not in {"labels", "annotations"})
     yield from (
+        f"metadata.{part}.{key}: {value!r:.60} is not allowed; allowed: a text, in quotes where it looks like a number"
+        for part in ("labels", "annotations")
+        for key, value in _mapping(metadata.get(part)).items()
+        if not key.startswith("$") and not isinstance(value, str | None)
+    )
+    yield from (
         f"metadata.labels.{key}: is the controller's, which finds its pods by it"
         for key in _mapping(metadata.get("labels"))
         if key in _OUR_LABELS
@@ -56,6 +62,9 @@ def _about_pod(before: Manifest, spec: Manifest) -> Iterator[str]:
         yield "spec.restartPolicy: is the controller's, which restarts the gang as a whole"
     if any(each.get("name") == names.INIT_CONTAINER for each in _objects(spec.get("initContainers"))):
         yield f"spec.initContainers[{names.INIT_CONTAINER}]: is the controller's"
+    grace_s = spec.get("terminationGracePeriodSeconds", 0)
+    if not isinstance(grace_s, int) or isinstance(grace_s, bool) or grace_s < 0:
+        yield f"spec.terminationGracePeriodSeconds: {grace_s!r:.60} is not allowed; allowed: an integer >= 0"
     ours = before["spec"]["containers"][0]
     at = f"spec.containers[{names.CONTAINER}]"
     found = next((each for each in _objects(spec.get("containers")) if each.get("name") == names.CONTAINER), None)

@@ -50,8 +50,9 @@ class PatchError(ValueError):
 
 def merged(template: Manifest, patch: Manifest) -> Manifest:
     """A copy of `template` with `patch` merged into it. Raises PatchError."""
-    found = _map(copy.deepcopy(template), patch, (), "")
-    return {} if found is None else found
+    found = _map(copy.deepcopy(template), patch, (), "") or {}
+    _check_names(found, (), "")
+    return found
 
 
 def _map(original: Manifest, patch: Manifest, kind: tuple[str, ...], where: str) -> Manifest | None:
@@ -97,7 +98,10 @@ def _directive(result: Manifest, key: str, value: Any, where: str) -> None:
         return
     if key.startswith(_DELETE_FROM) and isinstance(value, list):
         name = key.removeprefix(_DELETE_FROM)
-        result[name] = [each for each in result.get(name) or [] if each not in value]
+        before = result.get(name, [])
+        if not isinstance(before, list):
+            raise PatchError(_at(where, key), f"{name} is no list")
+        result[name] = [each for each in before if each not in value]
         return
     if key.startswith(_ORDER):
         raise PatchError(_at(where, key), "is what kubectl writes for itself; leave it out")
@@ -119,8 +123,8 @@ def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: 
             replace = True
             if any(name != PATCH for name in item):
                 wanted.append({name: value for name, value in item.items() if name != PATCH})
-        elif not isinstance(item.get(key), str | int):
-            raise PatchError(_at(at, key), f"is required: it says which of {kind[-1]} is meant")
+        elif not _is_name(item.get(key)):
+            raise _nameless(at, kind)
         elif directive == "delete":
             items = [each for each in items if each.get(key) != item[key]]
         elif directive is None:
@@ -128,12 +132,41 @@ def _items(original: list[Any], patch: list[Any], kind: tuple[str, ...], where: 
         else:
             raise PatchError(_at(at, PATCH), f"{directive!r} is not allowed; allowed: delete, replace")
     if replace:
-        return [_plain(item) for item in wanted]
+        return [_plain(item) for item in wanted]  # their names are looked at with all others
     changed: dict[Any, Any] = {each[key]: each for each in items}
     for index, item in enumerate(wanted):
         found = _map(changed.get(item[key], {}), item, kind, f"{where}[{index}]")
         changed[item[key]] = found if found is not None else {}
     return _ordered([each[key] for each in items], list(dict.fromkeys(item[key] for item in wanted)), changed)
+
+
+def _check_names(value: Any, kind: tuple[str, ...], where: str) -> None:
+    """What was put in whole has not been looked at: lists are lists, and their items have the field they are known by.
+
+    Raises PatchError.
+    """
+    if kind in MERGE_KEYS and not isinstance(value, list):
+        raise PatchError(where, f"{value!r:.60} is not allowed; allowed: a list of objects")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_names(inner, (*kind, key), _at(where, key))
+    elif isinstance(value, list) and kind in MERGE_KEYS:
+        for index, item in enumerate(value):
+            at = f"{where}[{index}]"
+            if not isinstance(item, dict):
+                raise PatchError(at, "must be an object")
+            if not _is_name(item.get(MERGE_KEYS[kind])):
+                raise _nameless(at, kind)
+            for key, inner in item.items():
+                _check_names(inner, (*kind, key), _at(at, key))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _nameless(where: str, kind: tuple[str, ...]) -> PatchError:
+    return PatchError(_at(where, MERGE_KEYS[kind]), f"is required: it says which of {kind[-1]} is meant")
 
 
 def _ordered(before: list[Any], patched: list[Any], items: dict[Any, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainserve.errors import UserError, nearest
+from trainserve.errors import SpecError, UserError, nearest
 from trainserve.spec.classifier import DataSpec, ModelSpec, ServeSpec, TrainSpec
 from trainserve.spec.load import fields
 from trainserve.spec.pod import PodSpec
@@ -76,11 +76,11 @@ def typed(flag: str, dotted: str, value: Any, info: FieldInfo) -> Any:
     if dotted in PAIRS:
         return dict(_pair(flag, text) for text in value)
     if dotted == "spec.pod.tolerations":
-        return [_toleration(text) for text in value]
+        return [_toleration(flag, text) for text in value]
     if dotted in LISTS:
         return list(value)
     if dotted in FILES:
-        return read_file(Path(value)).values
+        return _file(flag, dotted, str(value))
     if not isinstance(value, str) or _is_text(info):
         return value
     parsed = scalar(value)
@@ -96,13 +96,27 @@ def _is_text(info: FieldInfo) -> bool:
 
 def _pair(flag: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UserError(f"{flag} {text}: expected NAME=VALUE")
+    if not equals or not name:  # what stands after the = may be a secret
+        raise UserError(
+            f"{flag} {name!r:.80}: expected NAME=VALUE", hint=f"for several repeat it: {flag} A=1 {flag} B=2"
+        )
     return name, value
 
 
-def _toleration(text: str) -> dict[str, str]:
+def _file(flag: str, dotted: str, path: str) -> dict[str, Any]:
+    hint = f"{flag} FILE, a YAML file; platform explain {dotted} says of what"
+    if not path:
+        raise SpecError(f"{flag} '': is no file", hint=hint)
+    try:
+        return read_file(Path(path)).values
+    except SpecError as error:
+        raise SpecError(f"{flag}: {error.message}", hint=hint) from None
+
+
+def _toleration(flag: str, text: str) -> dict[str, str]:
     """KEY[=VALUE][:EFFECT], as a taint is written for kubectl."""
+    if not text:  # Kubernetes would take it for every taint
+        raise UserError(f"{flag} '': names no taint", hint=f"{flag} KEY[=VALUE][:EFFECT]")
     taint, _, effect = text.partition(":")
     key, equals, value = taint.partition("=")
     found = {"key": key, "operator": "Equal" if equals else "Exists"}

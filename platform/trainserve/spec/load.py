@@ -25,6 +25,7 @@ from trainserve.spec.classifier import Classifier
 from trainserve.spec.source import FieldPath, Source, read_file, scalar
 
 API_VERSION = "trainserve.dev/v1alpha1"
+DEEPEST = 100  # fields in fields: the JSON parser takes 200, an API server more
 
 
 def load(
@@ -89,6 +90,12 @@ def validate(
     rules: Callable[[Classifier], list[SpecError]] | None = None,
 ) -> Classifier:
     """Validate raw values; `origin` says which fields came from a flag or --set and not from `source`."""
+    if too_deep := _too_deep(values, ()):
+        where = origin.get(too_deep[:3]) or source.where(too_deep)
+        dotted = ".".join(str(part) for part in too_deep[:4])
+        raise SpecError(
+            f"{where}: {dotted}: is nested more than {DEEPEST} deep", hint="nothing in a spec is: mend the file"
+        )
     for path, word in _texts(values, ()):
         try:
             word.encode()
@@ -115,6 +122,14 @@ def validate(
         lines = [f"{each.message}; {each.hint}" if each.hint else each.message for each in wrong]
         raise SpecError("\n".join(lines), hint="platform explain FIELD says what a field means")
     return classifier
+
+
+def _too_deep(value: Any, path: FieldPath) -> FieldPath | None:
+    """The path of something that lies deeper than anything does."""
+    if len(path) > DEEPEST:
+        return path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, child in children if (found := _too_deep(child, (*path, key)))), None)
 
 
 def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
@@ -201,8 +216,16 @@ def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> st
     if detail["type"] == "value_error":
         return head + str(detail["ctx"]["error"])
     info = dict(fields()).get(tuple(part for part in path if isinstance(part, str)))
-    words = allowed(info) if info else "a mapping of fields" if _is_section(path) else detail["msg"]
+    words = allowed(info) if info else "a mapping of fields" if _is_section(path) else _kind(detail)
     return f"{head}{_shown(detail['input'])} is not allowed; allowed: {words}"
+
+
+def _kind(detail: Any) -> str:
+    """What is allowed within a field that is a list or a mapping."""
+    if detail["type"] == "literal_error":
+        return "one of " + str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+    kinds = {"string_type": "a text, in quotes where it looks like something else", "int_type": "an integer"}
+    return kinds.get(detail["type"], str(detail["msg"]))
 
 
 def nearest(path: FieldPath) -> str | None:

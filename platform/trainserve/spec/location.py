@@ -3,7 +3,7 @@
 folder                    ./flowers, /data/flowers         of the machine that the command runs on
 pvc://CLAIM[/sub/path]    pvc://pictures/flowers           a PersistentVolumeClaim of the job's namespace
 hostpath:///abs/path      hostpath:///mnt/flowers          the same path of every node
-URL                       s3://bucket/flowers.tar.gz       whatever fsspec opens
+URL                       s3://bucket/flowers.tar.gz       a bucket or a web server (machine/bucket/)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ HOST_SCHEME = "hostpath://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")  # of an object: a DNS-1123 subdomain
 _LONGEST_NAME = 253
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PUSHED = re.compile(r"sha256-[0-9a-f]{64}")
 
 
@@ -47,7 +48,7 @@ class HostPath:
 
 @dataclass(frozen=True)
 class Url:
-    """What fsspec opens."""
+    """A bucket's, or a web server's."""
 
     url: str
 
@@ -61,6 +62,8 @@ def parse(text: str) -> Location:
     if found is None:
         return Folder(text)
     scheme = found[1]
+    if _CONTROL.search(text):
+        raise ValueError(f"{text!r} has control characters in it: was it copied with a line's end?")
     if text.startswith(CLAIM_SCHEME):
         return _claim(text)
     if text.startswith(HOST_SCHEME):
@@ -68,7 +71,10 @@ def parse(text: str) -> Location:
     near = nearest(scheme.lower(), (CLAIM_SCHEME[:-3], HOST_SCHEME[:-3]))
     if near:
         raise ValueError(f"{text!r} begins with {scheme}://, did you mean {near}://?")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no URL: {error}") from None
     if parts.password is not None or (parts.username and parts.scheme in {"http", "https", "s3", "gs"}):
         hidden = text.replace(f"{parts.netloc.rpartition('@')[0]}@", "***@")
         raise ValueError(

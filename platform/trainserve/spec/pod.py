@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from trainserve.spec.base import Spec
 
@@ -19,6 +20,14 @@ _ENV_FROM = re.compile(rf"((secret|configmap)/)?{_SUBDOMAIN}")
 # Kubernetes takes every printable letter but "="; what a shell cannot name is a mistake.
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
+_HOST = r"([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/"
+_PART = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"({_HOST})?{_PART}(/{_PART})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?(@[a-z0-9+._-]+:[0-9a-fA-F]{{32,}})?"
+)
+_LONGEST_IMAGE = 1024  # no registry takes more
+
+IMAGE_WORDS = "[HOST[:PORT]/]NAME[:TAG][@DIGEST], such as registry.example/team/trainer:1.0"
 QUANTITY_WORDS = 'an amount above 0, such as 2, "500m" or "64Gi"'
 OBJECT_WORDS = "a name of small letters, digits, - and ."
 
@@ -28,6 +37,15 @@ def _quantity(value: str | int | float) -> str:
     if not _QUANTITY.fullmatch(text) or not re.search(r"[1-9]", re.split(r"[eE]", text)[0]):
         raise ValueError(f"{value!r} is not allowed; allowed: {QUANTITY_WORDS}")
     return text
+
+
+def checked_image(value: str) -> str:
+    """The same. Raises ValueError for what a node would refuse as no image's name."""
+    if len(value) > _LONGEST_IMAGE or not _IMAGE.fullmatch(value):
+        scheme, found, _ = value.rpartition("@")[0].partition("://")
+        shown = f"{scheme}://***@..." if found else f"{value!r:.80}"  # what stands before an @ may be a password
+        raise ValueError(f"{shown} is not allowed; allowed: {IMAGE_WORDS}")
+    return value
 
 
 def _named(value: str) -> str:
@@ -73,6 +91,26 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _objects_of_json(value: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Fields that are passed on as they are: every number one that an API server can read."""
+    for key, inner in value.items():
+        _of_json(inner, f"{where}.{key}" if where else key)
+    return value
+
+
+def _of_json(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is not allowed; allowed: a finite number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where}: {value!s:.40} is not allowed; allowed: an integer of at most 64 bits")
+    if isinstance(value, dict):
+        _objects_of_json(value, where)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _of_json(inner, f"{where}[{index}]")
+
+
+Fields = Annotated[dict[str, Any], AfterValidator(_objects_of_json)]
 Quantity = Annotated[str | int | float, AfterValidator(_quantity)]
 ObjectName = Annotated[str, AfterValidator(_named)]
 
@@ -86,14 +124,29 @@ class Toleration(Spec):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(None, description="Default: every.")
     toleration_seconds: int | None = Field(None, description="How long a NoExecute is borne, in s.")
 
+    @model_validator(mode="after")
+    def _says_which_taint(self) -> Toleration:
+        if self.key is not None and not _QUALIFIED.fullmatch(self.key):
+            raise ValueError(f"key {self.key!r} is no name of a taint; allowed: KEY or PREFIX/KEY")
+        if self.value is not None and not _LABEL_VALUE.fullmatch(self.value):
+            raise ValueError(f"value {self.value!r} is no value of a taint; allowed: letters, digits, -, _ and .")
+        if self.operator == "Exists" and self.value:
+            raise ValueError(f"value {self.value!r} has no effect with operator Exists; leave one of them out")
+        if self.key is None and self.operator != "Exists":
+            raise ValueError("key is required unless operator is Exists, which is every taint then")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds is for effect NoExecute only")
+        return self
+
 
 class PodSpec(Spec):
     """What the pods of a run ask of a cluster."""
 
-    image: str | None = Field(
+    image: Annotated[str, AfterValidator(checked_image)] | None = Field(
         None,
         min_length=1,
         pattern=r"^\S+$",
+        json_schema_extra={"allowed": f"{IMAGE_WORDS}, or null"},
         description="Container image of the pods. Default: the one of this version, ghcr.io/trainserve/trainer.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
@@ -142,7 +195,7 @@ class PodSpec(Spec):
         json_schema_extra={"allowed": "a list of tolerations, or null"},
         description="Taints of nodes that the pods do not mind; as a flag KEY[=VALUE][:EFFECT].",
     )
-    affinity: dict[str, Any] | None = Field(
+    affinity: Fields | None = Field(
         None,
         json_schema_extra={"allowed": "a mapping of fields, or null"},
         description="Kubernetes' affinity, as it stands in a pod; as a flag a YAML file.",
@@ -180,7 +233,7 @@ class PodSpec(Spec):
         False,
         description="The network of the nodes instead of the pods' own: two pods of one job never share a node then.",
     )
-    overlay: dict[str, Any] | None = Field(
+    overlay: Fields | None = Field(
         None,
         json_schema_extra={"allowed": "a mapping of fields, or null"},
         description="Whatever else the pods need: a strategic merge patch of their template, as kubectl patch takes; "

@@ -106,7 +106,7 @@ def parse(data: bytes, name: str) -> Source:
         line = text.count("\n", 0, error.position) + 1
         raise SpecError(f"{name}:{line}: character #x{ord(text[error.position]):04x} is not allowed in YAML") from None
     except RecursionError:
-        raise SpecError(f"{name}:1:1: nested too deeply to be a spec") from None
+        raise SpecError(f"{name}:1:1: nested too deeply to be a spec", hint="does an alias (*) hold itself?") from None
     except (ValueError, OverflowError) as error:  # such as an integer of a million digits
         raise SpecError(f"{name}:1:1: a value cannot be read: {error}", hint="quote it") from None
     finally:

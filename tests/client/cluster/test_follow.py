@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -18,7 +20,7 @@ from trainserve.client.cluster.listing import listing
 from trainserve.client.cluster.status import status
 from trainserve.errors import EnvironmentProblem, RunFailed, TimedOut, UserError
 from trainserve.kube import names
-from trainserve.kube.cluster import ApiError, Manifest, NotFound
+from trainserve.kube.cluster import ApiError, Forbidden, Manifest, NotFound
 from trainserve.kube.names import PYTORCHJOB
 from trainserve.kube.outage import NoAnswer, Unauthorized
 
@@ -150,7 +152,7 @@ async def test_a_suspended_run_goes_on_and_one_that_goes_on_or_is_done_is_refuse
         await stop.resume(world.session, RUN)
 
 
-async def test_a_failed_run_gets_a_new_job_of_the_same_spec() -> None:
+async def test_a_failed_run_gets_a_new_job_of_the_same_spec(home: Path) -> None:
     world = await running()
     await world.remove("flowers-master-0")
     await world.conditions(names.CREATED, names.FAILED, generation=3)
@@ -165,6 +167,40 @@ async def test_a_failed_run_gets_a_new_job_of_the_same_spec() -> None:
     assert "status" not in planned
     assert world.cluster.propagations == ["Foreground"]
     assert "a new job of the same name goes on from its checkpoint" in world.heard.said[0]
+    assert len(world.heard.said) == 1
+    assert not list((home / "resuming").iterdir())
+
+
+async def test_a_failed_run_that_is_deleted_and_not_made_anew_is_not_lost(home: Path) -> None:
+    world = await running()
+    await world.conditions(names.CREATED, names.FAILED)
+    planned = await stop.plan(world.session, RUN)
+    resuming = await in_background(stop.resume(world.session, RUN))
+    assert not resuming.done(), "a pod is still there"
+    resuming.cancel()  # Ctrl-C
+    with pytest.raises(asyncio.CancelledError):
+        await resuming
+    kept = home / "resuming" / "team.flowers.json"
+    assert json.loads(kept.read_text()) == planned
+    assert world.heard.said[-1].endswith(f"\n  kubectl --namespace=team create -f {kept}")
+
+
+async def test_a_failed_run_that_may_not_be_deleted_stays_as_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await running()
+    await world.conditions(names.CREATED, names.FAILED)
+
+    async def refused(*place: Any, **how: Any) -> None:
+        raise Forbidden("no")
+
+    monkeypatch.setattr(world.memory, "delete", refused)
+    with pytest.raises(Forbidden):
+        await stop.resume(world.session, RUN)
+    assert len(world.heard.said) == 1
+    assert not list((home / "resuming").iterdir())
+    (home / "resuming").rmdir()
+    (home / "resuming").write_text("in the way")
+    with pytest.raises(EnvironmentProblem, match=r"team\.flowers\.json cannot be written"):
+        await stop.resume(world.session, RUN)
 
 
 async def test_a_run_that_goes_on_is_removed_only_by_force_and_what_stays_is_said() -> None:

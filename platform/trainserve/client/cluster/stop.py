@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 from trainserve.client.cluster.connect import Session
@@ -19,6 +20,8 @@ from trainserve.errors import EnvironmentProblem, TimedOut, UserError
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest, NotFound
 from trainserve.kube.names import POD, PYTORCHJOB
+from trainserve.machine.files import write_json
+from trainserve.machine.home import home
 from trainserve.observe.words import duration
 
 LOOK_S = 1.0
@@ -109,14 +112,37 @@ def going_on(job: Manifest) -> Manifest:
 
 
 async def _made_anew(session: Session, run: ClusterRun, job: Manifest) -> Manifest:
-    """A job that has failed is final, to every controller of PyTorchJobs: another takes its name."""
+    """A job that has failed is final, to every controller of PyTorchJobs: another takes its name.
+
+    Between the two it is nowhere but in a file of ours. Raises EnvironmentProblem where that cannot be written.
+    """
     anew = going_on(job)
     uid = job["metadata"]["uid"]
     session.listener.notice(f"{run} has failed, which is final: a new job of the same name goes on from its checkpoint")
-    async with watching(session, run) as watched:
-        await session.cluster.delete(PYTORCHJOB, run.place.namespace, run.name, uid=uid, propagation="Foreground")
-        await until_gone(watched)
-    return await session.cluster.create(PYTORCHJOB, run.place.namespace, anew)
+    kept = home() / "resuming" / f"{run.place.namespace}.{run.name}.json"
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, anew, indent=2)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{kept} cannot be written: {error.strerror or error}", hint="the job is kept there while it is made anew"
+        ) from error
+    is_deleted = False
+    try:
+        async with watching(session, run) as watched:
+            await session.cluster.delete(PYTORCHJOB, run.place.namespace, run.name, uid=uid, propagation="Foreground")
+            is_deleted = True
+            await until_gone(watched)
+        made = await session.cluster.create(PYTORCHJOB, run.place.namespace, anew)
+    except BaseException:  # Ctrl-C, too
+        if is_deleted:
+            create = f"{run.place.kubectl()} create -f {shlex.quote(str(kept))}"
+            session.listener.notice(f"{run} was deleted, and is not made anew; once its pods are gone:\n  {create}")
+        else:
+            kept.unlink(missing_ok=True)
+        raise
+    kept.unlink(missing_ok=True)
+    return made
 
 
 async def until_gone(watched: Watched) -> None:

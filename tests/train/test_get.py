@@ -13,7 +13,6 @@ from support import published
 from support.command import command, environment, platform
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 from trainserve.machine import download
-from trainserve.train import get_files
 from trainserve.train import get as get_module
 from trainserve.train.get import get, write
 from trainserve.train.get_readers import Picture, read

@@ -17,6 +17,7 @@ from trainserve.errors import nearest
 
 CLAIM_SCHEME = "pvc://"
 HOST_SCHEME = "hostpath://"
+WEB = ("http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")  # of an object: a DNS-1123 subdomain
 _LONGEST_NAME = 253
@@ -84,6 +85,14 @@ def parse(text: str) -> Location:
     if not parts.netloc:
         raise ValueError(f"{text!r} names no bucket or host; allowed: {scheme}://NAME/path")
     return Url(text)
+
+
+def is_store(location: Location) -> bool:
+    """Whether runs can write there: a claim, or a bucket's folder. The web is read only."""
+    if isinstance(location, Url):
+        parts = urlsplit(location.url)
+        return parts.scheme not in WEB and not parts.query and not parts.fragment
+    return isinstance(location, Claim)
 
 
 def folder_of(digest: str) -> str:

@@ -33,6 +33,6 @@ def begin(draft: Draft, observed: Observed) -> None:
 
 
 def _before(job: Manifest) -> int:
-    """The last generation of the job that this one goes on for, so that groups and logs of both have their own names."""
+    """The last generation of the job that this one goes on for: groups and logs of both have names of their own."""
     said = str((job["metadata"].get("annotations") or {}).get(names.ANNOTATION_AFTER_GENERATION) or "")
     return int(said) if said.isascii() and said.isdigit() and len(said) <= LONGEST else 0

@@ -37,7 +37,6 @@ class Training:
         self._kubectl = kubectl
         self._slow, self._writing = folder / slowdisk.SLOW, folder / slowdisk.WRITING
         self.output = folder / "output"
-        self.output.mkdir()
         env = {slowdisk.SLOW_DISK: str(folder), **({} if grace_s is None else {names.ENV_GRACE: str(grace_s)})}
         job = training(kubectl.namespace, data, self.output, *more, nodes=nodes, epochs=epochs)
         for replica in job["spec"]["pytorchReplicaSpecs"].values():

@@ -46,6 +46,7 @@ def training(
     namespace: str, data: Path, output: Path, *more: str, nodes: int, epochs: int, name: str = "digits"
 ) -> Manifest:
     """What `platform train` would create, spread over the nodes of the test; one core a pod. `more`: as `sets`."""
+    output.mkdir(parents=True, exist_ok=True)  # a volume that is a path of the node has to be there
     job = training_job(
         load(None, [*sets(data, nodes=nodes, epochs=epochs, name=name), *more]),
         namespace=namespace,

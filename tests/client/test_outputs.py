@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from support.buckets import Failing, in_memory
-from trainserve.client.cluster import outputs
+from trainserve.client.cluster import calls, outputs
 from trainserve.client.cluster.connect import Place
+from trainserve.client.cluster.logs import NotGiven
 from trainserve.client.cluster.outputs import fetched, kept_logs, log_of
 from trainserve.client.cluster.run import ClusterRun
 from trainserve.client.listener import Listener
+from trainserve.client.logs import LogLine
 from trainserve.client.models import archive_of, bundle_of
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 
@@ -124,6 +126,41 @@ def test_kept_lines_come_generation_after_generation(store):
     assert [line.text for line in kept_logs(RUN, Listener(), rank=0, tail=1)] == ["first", "fourth"]
     with pytest.raises(UserError, match="no log of rank 7"):
         list(kept_logs(RUN, Listener(), rank=7, tail=None))
+
+
+def _silent(monkeypatch, said=()):
+    """A cluster that gives these lines, and then no more."""
+
+    def each(place, ask, listener):
+        yield from said
+        raise NotGiven("the log of pod flowers-master-0 cannot be read", hint="is the node alive?")
+
+    monkeypatch.setattr(calls, "each", each)
+
+
+def _logs(heard):
+    listener = Listener()
+    listener.notice = heard.append  # type: ignore[method-assign]
+    return [str(each) for each in calls.logs(RUN, listener, follow=False, rank=None, tail=None, previous=False)]
+
+
+def test_what_a_node_does_not_give_is_read_from_the_output(store, monkeypatch):
+    store.write("logs/g1/flowers-master-0-rank0.log", b"first\n")
+    _silent(monkeypatch)
+    heard = []
+    assert _logs(heard) == ["[flowers-master-0.g1] first"]
+    (told,) = heard
+    assert "flowers-master-0 cannot be read; these are the lines that its output has" in told
+
+
+def test_what_a_node_does_not_give_and_the_output_has_not_is_told(store, monkeypatch):
+    _silent(monkeypatch)
+    with pytest.raises(NotGiven, match="cannot be read"):
+        _logs([])
+    store.write("logs/g1/flowers-master-0-rank0.log", b"first\n")
+    _silent(monkeypatch, said=[LogLine("flowers-master-0.g1", "first")])
+    with pytest.raises(NotGiven, match="cannot be read"):  # and no line twice
+        _logs([])
 
 
 @pytest.mark.parametrize(

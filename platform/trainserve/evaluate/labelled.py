@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from trainserve.errors import DataError, UserError, nearest
 from trainserve.package.description import ModelDescription
+from trainserve.spec import location
 from trainserve.spec.classifier import Classifier
 from trainserve.train.folders import SUFFIXES, Passed, entries, ids, pictures
 from trainserve.train.imagefolder import SHOWN, SPLIT_NAMES, Listing, neighbour, survey_for
@@ -92,6 +93,12 @@ def trained_with(found: Labelled, origin: Trained) -> int:
 def _listing_of(origin: Trained, folder: Path | None) -> tuple[Listing | None, bool]:
     """The training's listing where `folder` holds it, and whether its pictures have changed since."""
     path = origin.path if folder is None else folder
+    said = origin.classifier.spec.data.path
+    if folder is None and isinstance(location.parse(said), location.Url):
+        raise DataError(
+            f"the pictures that the model was trained with are in {said}, which is no folder of this machine",
+            hint="give --data FOLDER with the same ones, or with others of the same classes",
+        )
     if folder is None and not path.exists():
         raise DataError(
             f"the pictures that the model was trained with are not in {path} any more",

@@ -21,7 +21,7 @@ from trainserve.client.listener import Listener
 from trainserve.client.logs import LogLine
 from trainserve.client.runs import EventRow
 from trainserve.client.waiting import Wanted
-from trainserve.errors import EXIT_OK
+from trainserve.errors import EXIT_OK, UserError
 from trainserve.kube.cluster import Manifest
 from trainserve.observe.why.diagnose import Diagnosis
 
@@ -50,13 +50,26 @@ def logs(
     run: ClusterRun, listener: Listener, *, follow: bool, rank: int | None, tail: int | None, previous: bool
 ) -> Iterator[LogLine]:
     wish = read.Wish(follow=follow, rank=rank, tail=tail, previous=previous)
+    begun = False
     try:
-        yield from each(run.place, lambda session: read.lines(session, run, wish), listener)
-    except read.PodsGone as gone:
+        for line in each(run.place, lambda session: read.lines(session, run, wish), listener):
+            begun = True
+            yield line
+    except (read.PodsGone, read.NotGiven) as problem:
+        if begun:
+            raise
         from trainserve.client.cluster.outputs import kept_logs
 
-        listener.notice(f"{gone.message}; these are the lines that its output has")
-        yield from kept_logs(run, listener, rank=rank, tail=tail)
+        kept = kept_logs(run, listener, rank=rank, tail=tail)
+        try:
+            first = next(kept)
+        except UserError:
+            if isinstance(problem, read.NotGiven):
+                raise problem from None
+            raise
+        listener.notice(f"{problem.message}; these are the lines that its output has")
+        yield first
+        yield from kept
 
 
 def told(run: ClusterRun, listener: Listener, *, follow: bool) -> Iterator[EventRow]:

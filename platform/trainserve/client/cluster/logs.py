@@ -142,6 +142,10 @@ def _restarts(pod: Manifest, start: Start) -> int:
     return next((int(each.get("restartCount", 0)) for each in _containers(pod) if each["name"] == start.container), 0)
 
 
+class NotGiven(EnvironmentProblem):
+    """A node does not give the log of a pod."""
+
+
 class PodsGone(UserError):
     """There are no pods any more: what they wrote is in the output, if anywhere."""
 
@@ -170,7 +174,7 @@ class Reader:
             if isinstance(error, (Forbidden, Unauthorized)):
                 raise
             if error.status >= 500:
-                raise EnvironmentProblem(
+                raise NotGiven(
                     f"the log of pod {self._start.pod} cannot be read: its node does not give it: {error.message}",
                     hint="is the node alive? kubectl get nodes",
                 ) from error

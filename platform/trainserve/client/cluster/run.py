@@ -9,7 +9,7 @@ from typing import NotRequired, cast
 from trainserve.client.cluster.connect import Place, Session, default_namespace
 from trainserve.client.runs import CLUSTER_SCHEME as SCHEME
 from trainserve.client.runs import reference
-from trainserve.errors import EnvironmentProblem, UserError, nearest
+from trainserve.errors import EnvironmentProblem, PlatformError, UserError, nearest
 from trainserve.kube import names
 from trainserve.kube.cluster import Manifest, NotFound
 from trainserve.kube.job import plain
@@ -70,14 +70,17 @@ async def job_of(session: Session, run: ClusterRun) -> Manifest:
     try:
         return await session.cluster.get(names.PYTORCHJOB, run.place.namespace, run.name)
     except NotFound:
-        pass
+        raise await _no_such_run(session, run) from None
+
+
+async def _no_such_run(session: Session, run: ClusterRun) -> PlatformError:
     try:
         page = await session.cluster.list(names.PYTORCHJOB, run.place.namespace, limit=_MOST_LISTED)
     except NotFound:
-        raise no_kind() from None
+        return no_kind()
     alike = nearest(run.name, [job["metadata"]["name"] for job in page.items])
     guess = f", did you mean {alike!r}?" if alike else ""
-    raise UserError(
+    return UserError(
         f"no such run {run.name!r} in namespace {run.place.namespace}{guess}",
         hint=f"{run.place.kubectl()} get pytorchjobs shows all of them",
     )
@@ -103,11 +106,6 @@ def state(job: Manifest) -> str:
 def has_ended(job: Manifest) -> bool:
     """Whether nothing of it goes on: it is finished, or suspended with its pods gone."""
     return state(job) in (*FINISHED, names.SUSPENDED)
-
-
-def is_suspending(job: Manifest) -> bool:
-    """Whether it was asked to stop and its pods still end."""
-    return bool((job["spec"].get("runPolicy") or {}).get("suspend")) and not has_ended(job)
 
 
 def summary(job: Manifest, place: Place | None = None) -> ClusterSummary:

@@ -30,6 +30,12 @@ def test_lines_that_do_not_fit_are_counted_and_told():
     lines.put(1, b"more\n")
     lines.end()
     assert lines.take(0) == [(None, b"(4 lines were not kept: they came too fast)\n"), (1, b"more\n")]
+    for number in range(10):
+        lines.put(None, f"{number}\n".encode() * 5)
+    lines.end()
+    *_, last = lines.take(0) or []
+    assert last == (None, b"(8 lines were not kept: they came too fast)\n"), "also where nothing comes after them"
+    assert lines.take(0) is None
     assert lines.take(0) is None
 
 

@@ -39,9 +39,7 @@ class Lines:
             if self._bytes + len(line) > self._most:
                 self._lost += 1
                 return
-            if self._lost:
-                self._waiting.append((None, f"({self._lost} lines were not kept: they came too fast)\n".encode()))
-                self._lost = 0
+            self._tell_lost()
             self._waiting.append((rank, line))
             self._bytes += len(line)
             self._changed.notify()
@@ -57,8 +55,14 @@ class Lines:
 
     def end(self) -> None:
         with self._changed:
+            self._tell_lost()
             self._ended = True
             self._changed.notify()
+
+    def _tell_lost(self) -> None:
+        if self._lost:
+            self._waiting.append((None, f"({self._lost} lines were not kept: they came too fast)\n".encode()))
+            self._lost = 0
 
 
 @contextmanager

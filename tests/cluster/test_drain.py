@@ -24,8 +24,7 @@ from support.nodetraining import digits_folder, result, sets, steps_of
 from support.operating import Operator
 from trainserve.kube import names
 
-# One process has them all: the undisturbed training is made once.
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("test_drain.py")]
+pytestmark = pytest.mark.timeout(1200)
 
 EPOCHS = 3  # of 6 steps, a checkpoint every second one
 STALL_S = 20  # so that a machine busy with other tests stalls nobody

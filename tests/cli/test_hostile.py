@@ -146,3 +146,32 @@ def test_documents_have_one_style_of_keys(home: Path, here: Here) -> None:
             "engine": "torchserve",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--backend", "kubernetes", "--data", "pvc://a", "--output", "pvc://b", "--dry-run"],
+        ["list"],
+        ["data", "push", ".", "pvc://a"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("flag", ["--namespace", "--kube-context"])
+def test_an_empty_variable_of_the_shell_is_not_the_default_place(
+    words: list[str], flag: str, home: Path, here: Here
+) -> None:
+    said = here(*words, flag, "")
+    assert (said.code, said.out) == (2, "")
+    assert f"{flag}: '' is no name; is a variable of the shell not set?" in said.err
+
+
+@pytest.mark.parametrize("name", ["A b", "../x", "x\n", "$(HOME)", "\x1b[31m", "x" * 64, "🦊", "a.b"])
+def test_a_word_that_is_no_namespace_is_refused_before_anybody_is_asked(name: str, home: Path, here: Here) -> None:
+    words = ["train", "--backend", "kubernetes", "--data", "pvc://a", "--output", "pvc://b", "--dry-run"]
+    for asked in (here(*words, "--namespace", name), here(*words, "--set", f"metadata.namespace={json.dumps(name)}")):
+        assert (asked.code, asked.out) == (2, "")
+        assert "error: namespace " in asked.err
+        assert "allowed: small letters" in asked.err
+        assert "hint: " in asked.err
+        assert "\x1b" not in asked.err

@@ -59,6 +59,12 @@ def test_all_wrong_values_are_told_and_nothing_is_written() -> None:
         ("lab", {}, ["nam"], "no such field that can be unset"),
         ("lab", {"image": "x"}, ["image"], "it is given a value, too"),
         ("a b", {}, [], "name: 'a b' is not allowed"),
+        ("lab", {"image": ""}, [], "image: '' is not allowed"),
+        ("lab", {"image": "a b"}, [], "image: 'a b' is not allowed"),
+        ("lab", {"kube_context": ""}, [], "kubeContext: '' is not allowed"),
+        ("lab", {"kube_context": "\x1b[31m"}, [], r"kubeContext: '\\x1b\[31m' is not allowed"),
+        ("lab", {"output": "https://host/x"}, [], "output: 'https://host/x' is not allowed"),
+        ("lab", {"data_store": "s3://bucket/x?y"}, [], "is not allowed; allowed: pvc://"),
     ],
 )
 def test_what_is_refused(name: str, values: dict[str, str], unset: list[str], says: str) -> None:
@@ -83,7 +89,16 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         '{"current": "local", "contexts": {"a": {"nix": "x"}}}',
         '{"current": "local", "contexts": {"a": {"image": 3}}}',
         '{"current": "local", "contexts": {"a": []}}',
+        "null",
+        '{"current": "local", "contexts": {"a": null}}',
+        '{"current": "local", "contexts": {"a": {"kube_context": "x"}}}',
+        '{"current": "local", "contexts": {"local": {"backend": "kubernetes"}}}',
+        '{"current": "local", "contexts": {"a": {"backend": "kubernetes", "image": "\\u001b[31m"}}}',
+        '{"current": "local", "contexts": {"a": {"backend": "kubernetes", "kubeContext": "\\ud800"}}}',
+        "[" * 100_000,
+        '{"current": ' + "9" * 5000 + "}",
     ],
+    ids=range(16),
 )
 def test_a_damaged_file_is_told_by_its_path(text: str) -> None:
     context.path().parent.mkdir(parents=True)
@@ -91,6 +106,13 @@ def test_a_damaged_file_is_told_by_its_path(text: str) -> None:
     with pytest.raises(UserError, match=r"contexts\.json: is no file of contexts") as caught:
         context.read()
     assert caught.value.hint == "mend it, or remove it"
+    for python in ("NoneType", "indices", "attribute", "recursion"):
+        assert python not in caught.value.message
+
+
+def test_a_context_of_a_kubeconfig_may_have_any_name_that_can_be_printed() -> None:
+    for name in ("kind-dev", "arn:aws:eks:eu-west-1:1:cluster/x", "me@prod lab", "Büro"):
+        assert context.change("lab", {"kube_context": name}).kube_context == name
 
 
 def test_another_backend_than_the_contexts_takes_nothing_of_it() -> None:

@@ -195,3 +195,62 @@ def test_a_token_is_taken_with_the_scheme_before_it(token: str) -> None:
 def test_a_token_of_two_words_is_refused(token: str) -> None:
     with pytest.raises(EnvironmentProblem, match="blanks or control"):
         kubeconfig.check_token(token)
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        ({"token": ["secret"]}, "users.user.token: expected a text"),
+        ({"tokenFile": 3}, "users.user.tokenFile: expected a text"),
+        ({"username": "me", "password": "secret"}, "users.user.username: API servers take no passwords"),
+        ({"exec": None}, "users.user.exec: expected a mapping"),
+        ({"exec": ["secret"]}, "users.user.exec: expected a mapping"),
+        ({"exec": {}}, "users.user.exec.apiVersion: expected a text"),
+        ({"exec": {"apiVersion": "v1", "command": ""}}, "users.user.exec.command: expected a text"),
+        ({"exec": {"apiVersion": "v1", "command": "x", "args": 5}}, "users.user.exec.args: expected a list of texts"),
+        (
+            {"exec": {"apiVersion": "v1", "command": "x", "args": [{}]}},
+            "users.user.exec.args: expected a list of texts",
+        ),
+        (
+            {"exec": {"apiVersion": "v1", "command": "x", "env": [{"secret": 1}]}},
+            "users.user.exec.env: expected a list",
+        ),
+    ],
+)
+def test_a_user_that_would_be_nobody_is_told_without_its_secrets(user: dict[str, Any], says: str) -> None:
+    with pytest.raises(EnvironmentProblem) as caught:
+        kubeconfig.check({"f": changed("users.user", user)}, None)
+    assert f"f: {says}" in caught.value.message
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["A b", "../x", "\x1b[31m", ["x"], "x" * 64])
+def test_a_namespace_that_can_be_none_is_told_by_its_file(namespace: object) -> None:
+    content = changed("contexts.context", {"cluster": "here", "user": "me", "namespace": namespace})
+    with pytest.raises(EnvironmentProblem, match=r"f: contexts\.context\.namespace"):
+        kubeconfig.check({"f": content}, None)
+
+
+DAMAGE = ["[" * 1500, "a: " + "9" * 5000, "a: 2020-13-45", "a: &a [*a]", "\t", "\x00", "? [a]\n: b"]
+
+
+@pytest.mark.parametrize("text", DAMAGE, ids=range(len(DAMAGE)))
+def test_any_damage_of_a_file_is_told_by_its_name(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+    async def connected() -> None:
+        default_namespace(None)
+        async with connect():
+            pass
+
+    with pytest.raises(EnvironmentProblem, match=str(file)) as caught:
+        asyncio.run(connected())
+    assert caught.value.hint
+
+
+def test_the_home_of_a_user_that_is_not_there_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "~nobody-of-this-name/config")
+    assert default_namespace(None) == "default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,22 @@ def test_a_wrong_pair_shows_nothing_of_its_value() -> None:
         _typed("--env", ["=secret"])
     assert "secret" not in str(caught.value)
     assert caught.value.hint
+
+
+def test_json_is_yaml_also_where_it_writes_a_letter_as_two_halves(tmp_path: Path) -> None:
+    file = tmp_path / "spec.json"
+    spec = {"data": {"path": "pvc://a"}, "pod": {"env": {"A": "\U0001f98a", "B": "x"}}}
+    file.write_text(json.dumps({"metadata": {"name": "x"}, "spec": spec}))
+    assert load(file).spec.pod.env == {"A": "\U0001f98a", "B": "x"}
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\udc80", r"\udd8a\ud83e"])
+@pytest.mark.parametrize("where", ['{"A": "HALF"}', '{"HALF": "x"}'])
+def test_half_a_letter_is_told_by_its_field(half: str, where: str, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(
+        f"metadata: {{name: x}}\nspec: {{data: {{path: pvc://a}}, pod: {{env: {where.replace('HALF', half)}}}}}\n"
+    )
+    with pytest.raises(SpecError, match=r"spec\.yaml:2: spec\.pod\.env\.") as caught:
+        load(file)
+    caught.value.message.encode()

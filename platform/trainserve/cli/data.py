@@ -25,7 +25,7 @@ from trainserve.cli.output import emit, output_option, say
 from trainserve.cli.paths import FilePath
 from trainserve.cli.signals import end_tidily
 from trainserve.cli.spec_flags import given, spec_options
-from trainserve.cli.where import kube_context_option
+from trainserve.cli.where import Name, kube_context_option
 from trainserve.client.client import Client
 from trainserve.client.listener import Lines, Listener
 from trainserve.errors import EXIT_DATA, EXIT_OK, UserError
@@ -74,7 +74,7 @@ def get_command(dataset: str, folder: Path | None, local: Path | None, limit: in
 @click.argument("folder", metavar="FOLDER", type=FilePath())
 @click.argument("store", metavar="[STORE]", required=False)
 @kube_context_option()
-@click.option("--namespace", metavar="NAME", help="Of the claim. [default: the context's]")
+@click.option("--namespace", type=Name(), metavar="NAME", help="Of the claim. [default: the context's]")
 @click.option("--image", metavar="IMAGE", help="Of the helper pod for a claim. [default: the context's]")
 @output_option("table", "json", "yaml", "name")
 def push_command(

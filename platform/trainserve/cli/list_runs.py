@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainserve.cli.output import camel, columns, duration, emit, output_option, percent, say
-from trainserve.cli.where import kube_context_option
+from trainserve.cli.where import Name, kube_context_option
 from trainserve.client.client import Client
 from trainserve.client.cluster import naming
 from trainserve.client.runs import DAMAGED, reference
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command("list", short_help="List runs and what serves.")
-@click.option("--namespace", metavar="NAME", help="Runs of this namespace of the cluster. [default: the context's]")
+@click.option(
+    "--namespace", type=Name(), metavar="NAME", help="Runs of this namespace of the cluster. [default: the context's]"
+)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Runs of all namespaces of the cluster.")
 @kube_context_option()
 @output_option()

@@ -12,6 +12,7 @@ from trainserve.cli.output import FORMATS, emit, output_option, say, to_yaml
 from trainserve.cli.paths import FilePath
 from trainserve.cli.resume import begin, resume_run
 from trainserve.cli.spec_flags import given, spec_options
+from trainserve.cli.where import Name
 from trainserve.client import context
 from trainserve.client.train import plan
 from trainserve.errors import UserError
@@ -46,8 +47,8 @@ SECTIONS = ("data", "model", "train", "pod")
 @click.option(
     "--backend", type=click.Choice(context.BACKENDS), help="This machine, or a cluster. [default: the context's]"
 )
-@click.option("--kube-context", metavar="NAME", help="Context of the kubeconfig. [default: the context's]")
-@click.option("--namespace", metavar="NAME", help="Namespace on the cluster. [default: the context's]")
+@click.option("--kube-context", type=Name(), metavar="NAME", help="Context of the kubeconfig. [default: the context's]")
+@click.option("--namespace", type=Name(), metavar="NAME", help="Namespace on the cluster. [default: the context's]")
 @output_option("table", "json", "yaml", "name", short=True)
 @spec_options(*SECTIONS)
 def train_command(

@@ -17,13 +17,15 @@ from trainserve.errors import UserError, nearest
 from trainserve.machine.files import write_json
 from trainserve.machine.home import home
 from trainserve.spec import location
-from trainserve.spec.location import Claim, Url
+from trainserve.spec.classifier import STORE_WORDS
+from trainserve.spec.pod import checked_image
 
 Backend = Literal["local", "kubernetes"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 LOCAL = "local"
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.@]{0,61}[A-Za-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PRINTABLE = re.compile(r"(?! )[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,253}(?<! )")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Context:
     data_store: str | None = None  # where a folder of this machine is pushed to
 
 
+_MEND = "mend it, or remove it"
 _FIELDS = {field.name for field in fields(Context)}
 _WORDS = {"kube_context": "kubeContext", "data_store": "dataStore"}  # as the file has them
 _ATTRIBUTES = {word: name for name, word in _WORDS.items()}
@@ -77,16 +80,34 @@ def path() -> Path:
 def read() -> Contexts:
     """What the file says; without one, this machine. Raises UserError for a file that is not what `save` writes."""
     try:
-        found = json.loads(path().read_bytes())
-        each = {name: _context(name, values) for name, values in found["contexts"].items()}
-        current = found["current"]
-        if not isinstance(current, str):
-            raise TypeError("current is no text")
+        return _parsed(json.loads(path().read_bytes()))
     except FileNotFoundError:
-        current, each = LOCAL, {}
-    except (ValueError, TypeError, KeyError, AttributeError, UserError) as error:
-        raise UserError(f"{path()}: is no file of contexts: {error}", hint="mend it, or remove it") from error
+        return Contexts(LOCAL, {LOCAL: Context(LOCAL)})
+    except RecursionError:
+        raise UserError(f"{path()}: is no file of contexts: it is nested too deeply", hint=_MEND) from None
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path()}: is no file of contexts: {error}", hint=_MEND) from error
+
+
+def _parsed(document: object) -> Contexts:
+    """What `save` has written. Raises UserError, which says what is wrong with it."""
+    found = _mapping(document, "the file")
+    current = found.get("current")
+    if not isinstance(current, str):
+        raise UserError(f"current: {current!r:.60} is not allowed; allowed: the name of a context")
+    each = {
+        name: _context(name, _mapping(values, f"context {name!r}"))
+        for name, values in _mapping(found.get("contexts"), "contexts").items()
+    }
+    if LOCAL in each:
+        raise UserError(f"context {LOCAL!r} is this machine, and stands in no file")
     return Contexts(current, {LOCAL: Context(LOCAL), **each})
+
+
+def _mapping(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{what}: {value!r:.60} is not allowed; allowed: a mapping")
+    return value
 
 
 def save(context: Context) -> Contexts:
@@ -157,9 +178,12 @@ def _write(contexts: Contexts) -> Contexts:
 
 
 def _context(name: str, values: dict[str, Any]) -> Context:
+    if unknown := sorted(set(values) - {"backend", *_OPTIONAL}):
+        raise UserError(
+            f"context {name!r} has a field {unknown[0]!r}, which this version does not know; known are backend, "
+            + ", ".join(_OPTIONAL)
+        )
     given = {_ATTRIBUTES.get(key, key): value for key, value in values.items()}
-    if unknown := sorted(set(given) - _FIELDS | ({"name"} & set(given))):
-        raise UserError(f"context {name!r} has a field {unknown[0]!r}, which is not known")
     if wrong := [key for key, value in given.items() if not isinstance(value, str)]:
         raise UserError(f"context {name!r}: {wrong[0]} is no text")
     context = Context(name, **given)
@@ -179,12 +203,20 @@ def _problems(context: Context) -> list[str]:
         found += [f"{key}: has no effect with backend local; use backend kubernetes" for key in others]
     if context.namespace is not None and not _NAMESPACE.fullmatch(context.namespace):
         found.append(f"namespace: {context.namespace!r} is no name of a namespace: small letters, digits and -")
+    if context.kube_context is not None and not _PRINTABLE.fullmatch(context.kube_context):
+        shown = ascii(context.kube_context)
+        found.append(f"kubeContext: {shown:.80} is not allowed; allowed: a context of the kubeconfig, such as kind-dev")
+    if context.image is not None:
+        try:
+            checked_image(context.image)
+        except ValueError as error:
+            found.append(f"image: {error}")
     for key, value in (("output", context.output), ("dataStore", context.data_store)):
         if value is None:
             continue
         try:
-            if not isinstance(location.parse(value), Claim | Url):
-                found.append(f"{key}: {value!r} is not allowed; allowed: pvc://CLAIM[/sub/path], or a bucket's URL")
+            if not location.is_store(location.parse(value)):
+                found.append(f"{key}: {value!r} is not allowed; allowed: {STORE_WORDS}")
         except ValueError as error:
             found.append(f"{key}: {error}")
     return found

@@ -26,6 +26,7 @@ _PEM = {
 }
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _NOT_IN_A_TOKEN = re.compile(r"[\s\x00-\x1f\x7f]")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SCHEME = re.compile(r"^[Bb]earer ")
 _HINT = "kubectl config view --kubeconfig FILE shows what is in it"
 
@@ -70,6 +71,11 @@ def check(files: Mapping[str, object], context: str | None) -> Chosen:
         parts[field] = _named(where, found[f"{field}s"], f"{field}s", name, f"context {current!r}: {field}")
     _check_cluster(*parts["cluster"])
     _check_pem(parts["user"][0], "users.user", parts["user"][1])
+    _check_user(*parts["user"])
+    if not _NAMESPACE.fullmatch(str(chosen.get("namespace") or "x")):
+        raise _problem(
+            path, f"contexts.context.namespace {chosen['namespace']!r:.80}: expected small letters, digits and -"
+        )
     return Chosen(
         _from_here(*parts["cluster"]),
         _from_here(*parts["user"]),
@@ -147,6 +153,32 @@ def _check_cluster(path: str, cluster: Mapping[str, Any]) -> None:
         shown = "(with a password in it)" if "@" in str(server) else repr(server)
         raise _problem(path, f"clusters.cluster.server {shown}: expected https://HOST:PORT or https://[IPV6]:PORT")
     _check_pem(path, "clusters.cluster", cluster)
+
+
+def _check_user(path: str, user: Mapping[str, Any]) -> None:
+    """Shows no value of it: any may be a secret."""
+    for field in ("token", "tokenFile", "username", "password"):
+        if not isinstance(user.get(field), str | None):
+            raise _problem(path, f"users.user.{field}: expected a text")
+    if (user.get("username") or user.get("password")) and not (user.get("token") or user.get("exec")):
+        raise _problem(path, "users.user.username: API servers take no passwords any more", "log in anew, for a token")
+    if "exec" not in user:
+        return
+    plugin = user["exec"]
+    if not isinstance(plugin, Mapping):
+        raise _problem(path, "users.user.exec: expected a mapping with apiVersion and command")
+    for field in ("apiVersion", "command"):
+        if not isinstance(plugin.get(field), str) or not plugin[field]:
+            raise _problem(path, f"users.user.exec.{field}: expected a text")
+    args, env = plugin.get("args"), plugin.get("env")
+    if args is not None and not (isinstance(args, list) and all(isinstance(each, str) for each in args)):
+        raise _problem(path, "users.user.exec.args: expected a list of texts")
+    if env is not None and not (isinstance(env, list) and all(_is_pair(each) for each in env)):
+        raise _problem(path, "users.user.exec.env: expected a list of mappings with name and value")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(value.get(field), str) for field in ("name", "value"))
 
 
 def _is_address(server: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from trainserve.kube.names import ENV_KUBECONFIG
+from trainserve.machine.home import expanded
 
 DEFAULT_PATH = "~/.kube/config"
 _PIPED: dict[Path, bytes] = {}  # a pipe gives its content once, and a command connects more than once
@@ -21,13 +22,22 @@ def named(kubeconfig: str | None) -> str | None:
 def contents(paths: str) -> dict[str, object]:
     """Path -> content of those files that there are; the names of several are parted as in PATH.
 
-    Raises OSError, FileNotFoundError where there is none of them; YAMLError.
+    Raises OSError, FileNotFoundError where there is none of them; YAMLError, also for values that Python cannot hold.
     """
-    each = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+    each = [expanded(path) for path in paths.split(os.pathsep) if path]
     there = [path for path in each if path.exists()]
     if not there:
         raise FileNotFoundError("no such file")
-    return {str(path): yaml.safe_load(_read(path)) for path in there}
+    return {str(path): _parsed(_read(path)) for path in there}
+
+
+def _parsed(data: bytes) -> object:
+    try:
+        return yaml.safe_load(data)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:  # such as a date of month 13; not every error of YAML is one of YAMLError
+        raise yaml.YAMLError(str(error)) from None
 
 
 def _read(path: Path) -> bytes:

@@ -223,7 +223,7 @@ class TrainSpec(Spec):
     @field_validator("output")
     @classmethod
     def _output_is_a_store(cls, value: str | None) -> str | None:
-        if value is not None and not isinstance(location.parse(value), location.Claim | location.Url):
+        if value is not None and not location.is_store(location.parse(value)):
             raise ValueError(f"{value!r} is not allowed; allowed: {STORE_WORDS}")
         return value
 

@@ -25,6 +25,7 @@ from trainserve.spec.classifier import Classifier
 from trainserve.spec.source import FieldPath, Source, read_file, scalar
 
 API_VERSION = "trainserve.dev/v1alpha1"
+_NOT_UTF_8 = "rename what has this name"
 DEEPEST = 100  # fields in fields: the JSON parser takes 200, an API server more
 
 
@@ -102,9 +103,7 @@ def validate(
         except UnicodeEncodeError:
             where = origin.get(path) or source.where(path)
             dotted = ".".join(str(part) for part in path)
-            raise SpecError(
-                f"{where}: {dotted}: {os.fsencode(word)!r} is not UTF-8", hint="rename what has this name"
-            ) from None
+            raise SpecError(f"{where}: {ascii(dotted)[1:-1]}: {_raw(word)} is not UTF-8", hint=_NOT_UTF_8) from None
     text = json.dumps(values)
     try:
         classifier = Classifier.model_validate_json(text, strict=True)
@@ -122,6 +121,14 @@ def validate(
         lines = [f"{each.message}; {each.hint}" if each.hint else each.message for each in wrong]
         raise SpecError("\n".join(lines), hint="platform explain FIELD says what a field means")
     return classifier
+
+
+def _raw(word: str) -> str:
+    """Bytes of a file's name that are no letters, or else the halves of pairs that a YAML file has by their numbers."""
+    try:
+        return repr(os.fsencode(word))
+    except UnicodeEncodeError:
+        return ascii(word)
 
 
 def _too_deep(value: Any, path: FieldPath) -> FieldPath | None:

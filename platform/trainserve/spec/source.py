@@ -140,7 +140,7 @@ def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source, lef
     if isinstance(node, MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value) if isinstance(key_node, ScalarNode) else None
+            key = _paired(str(key_node.value)) if isinstance(key_node, ScalarNode) else None
             line, column = _position(key_node)
             if key is None:
                 raise SpecError(f"{source.name}:{line}:{column}: a key must be a plain word")
@@ -158,7 +158,14 @@ def _construct(loader: _Loader, node: Node, path: FieldPath, source: Source, lef
         raise SpecError(
             f"{source.name}:{line}:{column}: {node.tag} is no kind of value that a spec has", hint="quote it"
         )
-    return value
+    return _paired(value) if isinstance(value, str) else value
+
+
+def _paired(text: str) -> str:
+    """Two halves of a pair, as JSON writes a letter beyond the first 65,536, are that letter; a half alone stays."""
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _position(node: Node) -> tuple[int, int]:

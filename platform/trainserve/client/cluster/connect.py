@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "default"  # Kubernetes' own, where a kubeconfig names none
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _READING = ("get", "list", "watch")
 _MAY_NOT = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
@@ -39,12 +40,21 @@ class Place:
 
     `kubeconfig` None is $KUBECONFIG, the account of the pod we run in, or ~/.kube/config. `is_asked_for`: the context
     is not what a bare command means, so whatever names a run here names it too.
+
+    Raises UserError for what can be no namespace, whoever has named it.
     """
 
     context: str | None
     namespace: str
     kubeconfig: str | None = None
     is_asked_for: bool = False
+
+    def __post_init__(self) -> None:
+        if self.namespace and not _NAMESPACE.fullmatch(self.namespace):
+            raise UserError(
+                f"namespace {self.namespace!r:.80} is not allowed; allowed: small letters, digits, inner -, at most 63",
+                hint="it is what --namespace says, else the spec, the current context or the kubeconfig",
+            )
 
     def kubectl(self) -> str:
         """How a command of kubectl begins that is about this place."""

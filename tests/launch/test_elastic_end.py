@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def test_a_meeting_place_that_is_not_there_is_a_lost_peer_and_not_a_mistake(
 ) -> None:
     def launch(config: object, program: str) -> object:
         def run(*words: str) -> None:
+            assert os.environ[elastic.OWN_STORE] == "1"
             try:
                 raise OSError("timed out after 60000ms while trying to connect\nframe #0")
             except OSError as error:
@@ -34,6 +36,7 @@ def test_a_meeting_place_that_is_not_there_is_a_lost_peer_and_not_a_mistake(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(names.ENV_LIFELINE_FD, raising=False)
     monkeypatch.setenv(names.ENV_OMP_NUM_THREADS, "1")
+    monkeypatch.setenv(elastic.OWN_STORE, "0")  # so that it is as before at the end
     assert elastic.run(["-m", "trainserve.launch.work"]) == EXIT_PEER_LOST
     told = json.loads((tmp_path / "message").read_text())
     assert told["exitCode"] == EXIT_PEER_LOST

@@ -27,6 +27,8 @@ from trainserve.machine.ports import LOOPBACK
 
 log = logging.getLogger(__name__)
 
+# torch would let ranks meet in the agents' own store, which listens where our rank 0 is to (train/distributed.py).
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 STOP_S = 24 * 3600  # how long torch may wait for ranks after SIGTERM: the kubelet's grace period comes first
 
 
@@ -34,6 +36,7 @@ def run(program: Sequence[str]) -> int:
     """As `agent.run`, for an elastic job. Raises UserError for a wrong environment."""
     lifeline.watch()
     os.environ.pop(names.ENV_LIFELINE_FD, None)  # torch starts ranks without inherited descriptors
+    os.environ[OWN_STORE] = "1"
     cores = cgroup.cores()
     config = launch_config(os.environ, cores=cores)
     share = cores // (config.nproc_per_node * layout.number(os.environ, names.ENV_HOST_NODES, 1, at_least=1))

@@ -184,3 +184,12 @@ def test_elastic_job_ends_with_its_ranks_code(tmp_path: Path) -> None:
     code, output = finish(agent(tmp_path, HEAD + "sys.exit(67) if rank == 1 else time.sleep(60)", env), 60)
     assert code == 67, output
     assert (message(tmp_path)["rank"], message(tmp_path)["exitCode"]) == (1, 67)
+
+
+@pytest.mark.slow
+def test_ranks_of_an_elastic_job_meet(tmp_path: Path) -> None:
+    env = {"PET_NNODES": "1:2", "PET_STANDALONE": "", "PET_NPROC_PER_NODE": "2", "PET_RDZV_CONF": "last_call_timeout=1"}
+    program = HEAD + "from trainserve.train.distributed import join\nprint('met', join('cpu').world_size, flush=True)"
+    code, output = finish(agent(tmp_path, program, env), 120)
+    assert code == 0, output
+    assert output.count("met 2") == 2

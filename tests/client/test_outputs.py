@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.buckets import Failing, in_memory
+from trainserve.client import context, evaluate
 from trainserve.client.cluster import calls, outputs
 from trainserve.client.cluster.connect import Place
 from trainserve.client.cluster.logs import NotGiven
@@ -12,7 +13,7 @@ from trainserve.client.cluster.outputs import fetched, kept_logs, log_of
 from trainserve.client.cluster.run import ClusterRun
 from trainserve.client.listener import Listener
 from trainserve.client.logs import LogLine
-from trainserve.client.models import archive_of, bundle_of
+from trainserve.client.models import archive_of, bundle_of, find_model
 from trainserve.errors import DataError, EnvironmentProblem, UserError
 
 RUN = ClusterRun(Place(None, "team"), "flowers")
@@ -110,6 +111,20 @@ def test_the_verbs_about_models_take_a_run_of_a_cluster(store):
     store.remove(["bundle/model.json"])
     with pytest.raises(UserError, match="has no bundle yet"):
         bundle_of("k8s://team/flowers")
+
+
+def test_a_bare_name_under_a_context_that_is_a_cluster_is_the_same_run_and_fetched_once(store, monkeypatch, tmp_path):
+    filled(store)
+    context.save(context.Context("lab", "kubernetes", namespace="team", output="pvc://runs"))
+    context.use("lab")
+    monkeypatch.chdir(tmp_path)
+    assert archive_of("flowers").read_bytes() == b"flowers.mar"
+    asked = []
+    monkeypatch.setattr(outputs, "fetched", lambda run, listener: asked.append(str(run)) or fetched(run, listener))
+    monkeypatch.setattr(evaluate, "_by_bundle", lambda word, *of, **more: find_model(word))
+    for word in ("flowers", "k8s://team/flowers"):
+        assert evaluate.evaluate(word, None, Listener()).bundle.parent.name == "flowers"
+    assert asked == ["k8s://team/flowers"] * 2
 
 
 def test_kept_lines_come_generation_after_generation(store):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainserve.client.listener import Listener
-from trainserve.client.models import bundle_of, find_model
+from trainserve.client.models import bundle_of, cluster_run, find_model
+from trainserve.client.runs import CLUSTER_SCHEME
 from trainserve.errors import EnvironmentProblem, UserError
 from trainserve.local import rundir
 from trainserve.serve.answers import Answer, Prediction, predict_files
@@ -57,12 +58,18 @@ def evaluate(
 
 def _is_server(word: str) -> bool:
     if "://" in word:
-        return not word.startswith(rundir.SCHEME)
+        return not word.startswith((rundir.SCHEME, CLUSTER_SCHEME))
+    if cluster_run(word) is None and _is_model(word):  # what is on a cluster is not fetched to find out
+        return False
+    return any(word == server.name or word in server.models for server in running_servers())
+
+
+def _is_model(word: str) -> bool:
     try:
         find_model(word)
     except UserError:
-        return any(word == server.name or word in server.models for server in running_servers())
-    return False
+        return False
+    return True
 
 
 def _by_bundle(
@@ -76,7 +83,8 @@ def _by_bundle(
     skip_bad: bool,
     ignore_unknown: bool,
 ) -> Evaluation:
-    place = find_model(word).archive or bundle_of(word)[1]
+    source = find_model(word)
+    place = source.archive or source.bundle or bundle_of(word)[1]
     from trainserve.evaluate import infer, labelled  # imports torch
 
     if any(word == server.name for server in running_servers()):

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainserve.client.cluster import naming
 from trainserve.client.listener import Listener
@@ -17,6 +17,9 @@ from trainserve.kube.names import FAILED, INTERRUPTED, SUCCEEDED, SUSPENDED
 from trainserve.local import rundir
 from trainserve.local.rundir import RunDir
 from trainserve.package.description import MODEL_JSON
+
+if TYPE_CHECKING:
+    from trainserve.client.cluster.run import ClusterRun
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,18 @@ class ModelSource:
     archive: Path | None = None  # a file, or what is called like one
     bundle: Path | None = None  # a folder with a model.json
     run: RunDir | None = None
+    packed: Path | None = None  # of a run on a cluster, beside its bundle: the archive, where there is one
+
+
+def cluster_run(word: str | Path) -> ClusterRun | None:
+    """The run on a cluster that a word means where a model is asked for: `k8s://...`, or a bare name that is no file.
+
+    Nobody is asked whether there is one. Raises UserError for what can be no name.
+    """
+    text, path = str(word), Path(word)
+    if text.startswith(CLUSTER_SCHEME):
+        return naming.find(text)
+    return None if "/" in text or path.suffix == ".mar" or path.exists() else naming.find(text)
 
 
 def find_model(word: str | Path) -> ModelSource:
@@ -52,14 +67,12 @@ def find_model(word: str | Path) -> ModelSource:
     if text.startswith(rundir.SCHEME):
         run = rundir.open_run(text)
         return ModelSource(run.name, run=run)
-    if text.startswith(CLUSTER_SCHEME):
-        return _on_cluster(text)
+    if on_cluster := cluster_run(word):
+        return _on_cluster(on_cluster)
     if path.suffix == ".mar":
         return ModelSource(path.stem, archive=path)
     if (path / MODEL_JSON).is_file():
         return ModelSource(path.absolute().name, bundle=path)
-    if "/" not in text and not path.exists() and naming.find(text):
-        return _on_cluster(text)
     try:
         run = rundir.open_run(text)
     except UserError:
@@ -74,16 +87,15 @@ def find_model(word: str | Path) -> ModelSource:
     return ModelSource(run.name, run=run)
 
 
-def _on_cluster(word: str) -> ModelSource:
+def _on_cluster(run: ClusterRun) -> ModelSource:
     """The bundle of a run on a cluster, fetched from its output; where it has none yet, what there is says so."""
     from trainserve.client.cluster.outputs import fetched
 
-    run = naming.find(word)
-    assert run is not None, "it is one of a cluster"
     bundle = fetched(run, Listener()).folder / "bundle"
     if not (bundle / MODEL_JSON).is_file():
         raise UserError(f"run {str(run)!r} has no bundle yet", hint=f"platform wait {run}")
-    return ModelSource(run.name, bundle=bundle)
+    packed = bundle.parent / f"{run.name}.mar"
+    return ModelSource(run.name, bundle=bundle, packed=packed if packed.is_file() else None)
 
 
 def bundle_of(word: str | Path) -> tuple[str, Path]:
@@ -109,10 +121,8 @@ def archive_of(word: str | Path) -> Path:
     found = find_model(word)
     if found.archive is not None:
         return found.archive
-    if found.run is None and found.bundle is not None:
-        kept = found.bundle.parent / f"{found.name}.mar"
-        if str(word).startswith(CLUSTER_SCHEME) and kept.is_file():
-            return kept
+    if found.packed is not None:
+        return found.packed
     if found.run is None:
         raise UserError(f"{word}: a bundle, and not packed yet", hint=shlex.join(["platform", "package", str(word)]))
     archive = found.run.output / f"{found.name}.mar"

@@ -100,13 +100,13 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
     if (weights := spec.model.weights) not in (None, _IMAGENET):
         try:
             seen = isinstance(location.parse(weights or ""), Claim | HostPath)
-            problem = "" if seen else f"{weights} is on this machine, which no pod sees"
+            problem = "" if seen else f"{weights} is nothing that a pod sees"
         except ValueError as error:
             problem = str(error)
         if problem:
             yield SpecError(
                 f"spec.model.weights: {problem} (--weights)",
-                hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path",
+                hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path; another run's are in its output, in bundle",
             )
 
 

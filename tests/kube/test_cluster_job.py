@@ -111,7 +111,7 @@ def test_a_dollar_in_an_env_value_is_a_dollar() -> None:
         ({"data": {"path": "s3://a/b", "cache": "/c"}}, "spec.data.cache: /c is a path of nobody", "hostpath:///c"),
         ({"train": {"output": None}}, "spec.train.output: is required", "platform context set"),
         ({"model": {"weights": "/x.pth"}}, "spec.model.weights: /x.pth is nothing that a pod", "pvc://CLAIM/path"),
-        ({"model": {"weights": "k8s://team/x"}}, "k8s://team/x is nothing that a pod sees", "in its output, in bundle"),
+        ({"model": {"weights": "k8s://team/x"}}, "k8s://team/x is nothing that a pod sees", "its output's bundle"),
         ({"pod": {"gpuResource": "nvidia.com/mig-1g.5gb"}}, "spec.pod.gpuResource", "--gpus N"),
         ({"pod": {"gpus": 2, "resourceClaimTemplates": ["x"]}}, "beside what spec.pod.resourceClaimTemplates", "leave"),
         ({"pod": {"gpus": 2, "gpuResource": "nvidia.com/mig-1g.5gb"}}, "2 MIG slices", "--gpus 1 --nodes 2"),

@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from trainserve.errors import SpecError
 from trainserve.kube import names
 from trainserve.kube.job import cluster_job
+from trainserve.kube.overlay import OUR_LABELS
 from trainserve.spec import derive, location
 from trainserve.spec.base import Spec
 from trainserve.spec.classifier import Classifier
 from trainserve.spec.location import Claim, Folder, HostPath, Url
+from trainserve.spec.pod import is_label_value, is_qualified
 
 _GPUS = "spec.pod.gpus"
 _IMAGENET = "imagenet"
+LARGEST_ANNOTATIONS = 256 * 1024  # bytes of an object's, names and all
 
 
 def on_cluster(classifier: Classifier) -> list[SpecError]:
     """What is wrong for a cluster, each with its field and what to do."""
-    found = [*_places(classifier), *_devices(classifier), *_environment(classifier)]
+    found = [*_metadata(classifier), *_places(classifier), *_devices(classifier), *_environment(classifier)]
     if not found:  # there is a job to be looked at
         try:
             cluster_job(classifier, namespace=names.LOCAL_NAMESPACE)
@@ -69,6 +72,26 @@ def _words(model: Spec) -> dict[str, str]:
     return {name: info.alias or name for name, info in type(model).model_fields.items()}
 
 
+def _metadata(classifier: Classifier) -> Iterator[SpecError]:
+    metadata, ours = classifier.metadata, {*OUR_LABELS, names.ANNOTATION_VERSION}
+    for field, words in (("labels", metadata.labels), ("annotations", metadata.annotations)):
+        for key, value in words.items():
+            where = f"metadata.{field}.{key:.80}"
+            if key in ours:
+                yield SpecError(f"{where}: is set by this platform, which finds its objects by it", hint="leave it out")
+            elif not is_qualified(key):
+                yield SpecError(f"{where}: is no name of one", hint="NAME or PREFIX/NAME: letters, digits, -, _ and .")
+            elif field == "labels" and not is_label_value(value):
+                hint = "letters, digits, -, _ and ., at most 63; annotations may have any"
+                yield SpecError(f"{where}: {value!r:.80} is no value of a label", hint=hint)
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.annotations.items())
+    if size > LARGEST_ANNOTATIONS:
+        yield SpecError(
+            f"metadata.annotations: {size:,} bytes are too many; allowed: {LARGEST_ANNOTATIONS:,}",
+            hint="put it into a ConfigMap: --env-from configmap/NAME",
+        )
+
+
 def _places(classifier: Classifier) -> Iterator[SpecError]:
     spec = classifier.spec
     data = location.parse(spec.data.path)
@@ -106,7 +129,7 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
         if problem:
             yield SpecError(
                 f"spec.model.weights: {problem} (--weights)",
-                hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path; another run's are in its output, in bundle",
+                hint="allowed are imagenet, pvc://CLAIM/path and hostpath:///path; another run's: its output's bundle",
             )
 
 

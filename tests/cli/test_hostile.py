@@ -13,7 +13,8 @@ from support.command import platform
 from support.here import Here
 from support.tiny import tiny_run
 from trainserve import errors
-from trainserve.cli.main import of_the_machine
+from trainserve.cli.main import of_the_machine, report
+from trainserve.cli.output import emit, say
 from trainserve.serve import servers
 
 
@@ -175,3 +176,27 @@ def test_a_word_that_is_no_namespace_is_refused_before_anybody_is_asked(name: st
         assert "allowed: small letters" in asked.err
         assert "hint: " in asked.err
         assert "\x1b" not in asked.err
+
+
+OBEYED = "\x1b]0;title\x07\x1b[2J\r\x9b31m\x7f\u202e"
+
+
+def test_a_terminal_obeys_nobody_elses_words(capsys: pytest.CaptureFixture[str]) -> None:
+    emit("table", None, table=lambda: f"a\tb\nc {OBEYED} ü🦊")
+    emit("name", None, table=str, names=[OBEYED])
+    say(OBEYED)
+    report(errors.UserError(OBEYED, hint=OBEYED))
+    said = capsys.readouterr()
+    assert said.out.startswith("a\tb\nc \\x1b]0;title\\x07")
+    assert "ü🦊" in said.out
+    assert not set(OBEYED) & set("\x1b\x07\r\x9b\x7f\u202e") & set(said.out + said.err)
+    assert said.err.count("\\x1b[2J") == 3
+
+
+def test_of_an_endless_error_the_field_and_what_is_allowed_are_left(here: Here, home: Path) -> None:
+    words = ["train", "--backend", "kubernetes", "--data", "pvc://a", "--dry-run"]
+    said = here(*words, "--output", f"/{'x' * 9000}")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("error: --output: spec.train.output: '/xxx")
+    assert "allowed: pvc://CLAIM[/sub/path] or a bucket's URL\n" in said.err
+    assert len(said.err) < 2500

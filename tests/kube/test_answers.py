@@ -112,3 +112,16 @@ def test_what_the_server_says_no_to_is_no_outage() -> None:
         assert level(found) == logging.WARNING
         assert problem(found, "do this").hint == "do this"
     assert problem(TimeoutError()).message == "the API server does not answer: no answer in time"
+
+
+NO_STATUS = [b"", b"null", b"[]", b'"x"', b"5", b'{"message": 5, "reason": []}', b"\xff\xfe", b"<html>", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("body", NO_STATUS, ids=range(len(NO_STATUS)))
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 502])
+def test_whatever_stands_between_is_told_by_its_status_or_its_words(body: bytes, status: int) -> None:
+    found = refusal(status, body, ORIGIN)
+    assert isinstance(found, ApiError)
+    assert found.status == status
+    assert found.message
+    assert len(found.message) < 500

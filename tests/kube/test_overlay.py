@@ -154,7 +154,11 @@ def test_all_that_fights_is_listed() -> None:
 
 
 _JSON = st.recursive(
-    st.sampled_from(["pytorch", "replace", "delete"]) | st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    st.sampled_from(["pytorch", "replace", "delete"])
+    | st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

@@ -150,6 +150,11 @@ def _load(**fields: Any) -> Classifier:
         ("pod__tolerations", [{"key": "a", "operator": "Exists", "value": "b"}], "has no effect"),
         ("pod__tolerations", [{"key": "a", "tolerationSeconds": 3}], "NoExecute only"),
         ("pod__env", {"A": 3}, "a text, in quotes"),
+        ("pod__env", {"A": "x" * 200_000}, "A: a value of 200,000 bytes is not allowed"),
+        ("pod__env", {"A": "x\0"}, "A: a value with a zero byte is not allowed"),
+        ("pod__env", {"str": 3}, "spec.pod.env.str: 3 is not allowed"),
+        ("pod__cpu", True, "spec.pod.cpu: true is not allowed; allowed: an amount above 0"),
+        ("pod__memory", [1], "spec.pod.memory: [1] is not allowed; allowed: an amount above 0"),
         ("pod__affinity", {"a": [{"b": float("nan")}]}, "a[0].b: nan is not allowed; allowed: a finite number"),
         ("pod__overlay", {"spec": {"priority": 10**30}}, "spec.priority: 1000000000000000000000000000000 is not"),
         ("pod__queue", "", "small letters"),
@@ -310,3 +315,36 @@ def test_half_a_letter_is_told_by_its_field(half: str, where: str, tmp_path: Pat
     with pytest.raises(SpecError, match=r"spec\.yaml:2: spec\.pod\.env\.") as caught:
         load(file)
     caught.value.message.encode()
+
+
+def test_a_field_of_several_kinds_is_one_mistake() -> None:
+    with pytest.raises(SpecError) as caught:
+        _load(pod__cpu={"a": 1})
+    assert len(caught.value.message.splitlines()) == 1
+
+
+def test_bytes_that_are_no_letters_are_told_with_their_flag() -> None:
+    with pytest.raises(SpecError, match=r"^--pod__env: spec\.pod\.env\.A: b'\\xff' is not UTF-8"):
+        _load(pod__env={"A": "\udcff"})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"labels": {"a b": "c"}}, "metadata.labels.a b: is no name of one"),
+        ({"labels": {"a": "b c"}}, "metadata.labels.a: 'b c' is no value of a label"),
+        ({"labels": {"trainserve.dev/classifier": "y"}}, "metadata.labels.trainserve.dev/classifier: is set by"),
+        (
+            {"labels": {"training.kubeflow.org/job-name": "y"}},
+            "metadata.labels.training.kubeflow.org/job-name: is set by",
+        ),
+        ({"annotations": {"trainserve.dev/version": "9"}}, "metadata.annotations.trainserve.dev/version: is set by"),
+        ({"annotations": {"a b": "c"}}, "metadata.annotations.a b: is no name of one"),
+        ({"annotations": {"a": "x" * 300_000}}, "metadata.annotations: 300,001 bytes are too many"),
+    ],
+)
+def test_what_no_object_can_be_called_is_told_before_a_cluster_is_asked(metadata: dict[str, Any], says: str) -> None:
+    spec = {"data": {"path": "pvc://a"}, "train": {"output": "pvc://b"}}
+    (found,) = on_cluster(Classifier.model_validate({"metadata": {"name": "x", **metadata}, "spec": spec}))
+    assert found.message.startswith(says)
+    assert found.hint

@@ -7,7 +7,7 @@ import json
 import click
 
 from trainserve.cli.complete import run_names
-from trainserve.cli.output import columns, emit, output_option, say
+from trainserve.cli.output import columns, emit, output_option, printable, say
 from trainserve.cli.progress import Display
 from trainserve.cli.where import kube_context_option
 from trainserve.client.client import Client
@@ -48,7 +48,7 @@ def _line(row: EventRow, fmt: str) -> str:
 
         return f"---\n{to_yaml(dict(row))}".rstrip()
     times = f" ({row['count']} times)" if row["count"] > 1 else ""
-    return f"{row['since']}  {row['type']:<7}  {row['reason']}  {row['object']}: {row['message']}{times}"
+    return printable(f"{row['since']}  {row['type']:<7}  {row['reason']}  {row['object']}: {row['message']}{times}")
 
 
 def _texts(row: EventRow) -> dict[str, str]:

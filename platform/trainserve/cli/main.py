@@ -22,7 +22,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from trainserve import __version__, errors
-from trainserve.cli.output import shorten, silence
+from trainserve.cli.output import printable, silence
 from trainserve.machine import refusal
 
 # verb -> (module, one line of help); the module holds a click command of the verb's name.
@@ -271,15 +271,21 @@ def _current_folder_exists() -> bool:
     return True
 
 
+def _cut(line: str) -> str:
+    """A line of an error: it begins with the field and ends with what is allowed."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]}…{line[1 - half :]}"
+
+
 def report(error: errors.PlatformError) -> int:
     """Print an error the way every verb does, and return its exit code."""
     try:
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         for line in error.message.split("\n"):
-            click.echo(shorten(line, LONGEST_LINE), err=True)
+            click.echo(_cut(printable(line)), err=True)
         if error.hint:
             click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
-            click.echo(error.hint, err=True)
+            click.echo(printable(error.hint), err=True)
     except OSError:  # nobody can be told, such as on a full disk: the exit code still says it
         silence(sys.stderr)
     return error.exit_code

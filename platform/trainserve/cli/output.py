@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -13,7 +14,22 @@ import click
 from trainserve.observe.words import duration, percent
 from trainserve.spec.write import to_yaml
 
-__all__ = ["FORMATS", "camel", "columns", "duration", "emit", "output_option", "percent", "say", "silence", "to_yaml"]
+__all__ = [
+    "FORMATS",
+    "camel",
+    "columns",
+    "duration",
+    "emit",
+    "output_option",
+    "percent",
+    "printable",
+    "say",
+    "silence",
+    "to_yaml",
+]
+
+# What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 FORMATS = ("table", "json", "yaml", "name")
 
@@ -27,9 +43,14 @@ def output_option(*formats: str, short: bool = False) -> Callable[[Any], Any]:
     )
 
 
+def printable(text: str) -> str:
+    """`text` for a terminal, whoever has written it: messages and names of a cluster are other people's words."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def say(text: str) -> None:
     """Talk: to stderr."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def emit(
@@ -64,11 +85,11 @@ def _print(fmt: str, value: Any, table: Callable[[], str], names: Sequence[str])
         click.echo(to_yaml(value), nl=False)
     elif fmt == "name":
         for name in names:
-            click.echo(name)
+            click.echo(printable(name))
     else:
         text = table()
         if text:
-            click.echo(text)
+            click.echo(printable(text))
 
 
 def camel(word: str) -> str:

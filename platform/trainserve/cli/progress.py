@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from trainserve.cli.output import say
+from trainserve.cli.output import printable, say
 from trainserve.client.listener import Lines, Listener
 from trainserve.observe import words
 from trainserve.observe.events import Event
@@ -43,7 +43,7 @@ class Display(Listener):
     def notice(self, text: str) -> None:
         """A line that stays, above the bar."""
         if self._bar:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(printable(text), highlight=False, markup=False)
         else:
             say(text)
 

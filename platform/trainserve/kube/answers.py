@@ -89,9 +89,13 @@ def refusal(status: int, body: bytes | Mapping[str, Any], origin: Origin) -> Api
     if isinstance(body, bytes):
         try:
             found = json.loads(body)
-        except ValueError:
-            found = {"message": body[:200].decode("utf-8", "replace").strip() or f"HTTP status {status}"}
-    reason, message = found.get("reason") or "", found.get("message") or f"HTTP status {status}"
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, Mapping):  # of a proxy in between
+            found = {"message": body[:200].decode("utf-8", "replace").strip()}
+    reason, message = (found.get(field) for field in ("reason", "message"))
+    reason = reason if isinstance(reason, str) else ""
+    message = message if isinstance(message, str) and message else f"HTTP status {status}"
     # Of a field with a wrong value the server repeats the value, be it the whole object, with all that is secret in it.
     message = _QUOTED.sub(lambda value: value[0] if len(value[1]) < _LONG else f"({len(value[1])} letters)", message)
     if status == Unauthorized.status:

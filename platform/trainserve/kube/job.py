@@ -142,8 +142,10 @@ def _container(
         env.append({"name": names.ENV_PROGRESS_ADDRESS, "value": f":{names.PROGRESS_PORT}"})
     if on_cluster:
         env.append({"name": names.ENV_VERSION, "value": __version__})
+    given = classifier.spec.pod.env or {}
+    if on_cluster and names.ENV_USER_HOME not in given:
         env.append({"name": names.ENV_USER_HOME, "value": names.MOUNT_TMP})  # the rest cannot be written to
-    env += [{"name": name, "value": literal(value)} for name, value in (classifier.spec.pod.env or {}).items()]
+    env += [{"name": name, "value": literal(value)} for name, value in given.items()]
     container: Manifest = {
         "name": names.CONTAINER,
         "image": image,

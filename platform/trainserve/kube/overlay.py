@@ -11,7 +11,7 @@ from trainserve.kube.cluster import Manifest
 from trainserve.kube.strategicmerge import PatchError, merged
 
 FIELD = "spec.pod.overlay"
-_OUR_LABELS = (names.LABEL_CLASSIFIER, names.LABEL_GENERATION, *names.replica_labels("", "", 0), names.LABEL_JOB_ROLE)
+OUR_LABELS = (names.LABEL_CLASSIFIER, names.LABEL_GENERATION, *names.replica_labels("", "", 0), names.LABEL_JOB_ROLE)
 
 
 def apply(overlay: Manifest | None, template: Manifest) -> Manifest:
@@ -53,7 +53,7 @@ def _about_template(overlay: Manifest) -> Iterator[str]:
     yield from (
         f"metadata.labels.{key}: is the controller's, which finds its pods by it"
         for key in _mapping(metadata.get("labels"))
-        if key in _OUR_LABELS
+        if key in OUR_LABELS
     )
 
 

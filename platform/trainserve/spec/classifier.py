@@ -286,7 +286,9 @@ class Metadata(Spec):
         max_length=54,
         description="DNS-1035 label, at most 54 letters so that `<name>-worker-N` stays a label too.",
     )
-    namespace: str | None = Field(None, description="Kubernetes namespace; on a laptop there is none to choose.")
+    namespace: str | None = Field(
+        None, min_length=1, description="Kubernetes namespace; on a laptop there is none to choose."
+    )
     labels: dict[str, str] = Field(default_factory=dict, description="Labels, passed on to every object.")
     annotations: dict[str, str] = Field(default_factory=dict, description="Annotations.")
 

@@ -11,7 +11,7 @@ import os
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
@@ -92,18 +92,19 @@ def validate(
 ) -> Classifier:
     """Validate raw values; `origin` says which fields came from a flag or --set and not from `source`."""
     if too_deep := _too_deep(values, ()):
-        where = origin.get(too_deep[:3]) or source.where(too_deep)
         dotted = ".".join(str(part) for part in too_deep[:4])
         raise SpecError(
-            f"{where}: {dotted}: is nested more than {DEEPEST} deep", hint="nothing in a spec is: mend the file"
+            f"{_head(too_deep, source, origin)}{dotted}: is nested more than {DEEPEST} deep",
+            hint="nothing in a spec is: mend the file",
         )
     for path, word in _texts(values, ()):
         try:
             word.encode()
         except UnicodeEncodeError:
-            where = origin.get(path) or source.where(path)
-            dotted = ".".join(str(part) for part in path)
-            raise SpecError(f"{where}: {ascii(dotted)[1:-1]}: {_raw(word)} is not UTF-8", hint=_NOT_UTF_8) from None
+            dotted = ascii(".".join(str(part) for part in path))[1:-1]
+            raise SpecError(
+                f"{_head(path, source, origin)}{dotted}: {_raw(word)} is not UTF-8", hint=_NOT_UTF_8
+            ) from None
     text = json.dumps(values)
     try:
         classifier = Classifier.model_validate_json(text, strict=True)
@@ -210,10 +211,8 @@ def _hint(details: Sequence[Any]) -> str:
 
 
 def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> str:
-    path: FieldPath = tuple(detail["loc"])
-    where = next((origin[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origin), source.where(path))
-    dotted = ".".join(str(part) for part in path)
-    head = f"{where}: {dotted}: " if where else f"{dotted}: "
+    path = _field(tuple(detail["loc"]))
+    head = f"{_head(path, source, origin)}{'.'.join(str(part) for part in path)}: "
     if detail["type"] == "extra_forbidden":
         near = nearest(path)
         return f"{head}no such field" + (f", did you mean {near}?" if near else "")
@@ -225,6 +224,26 @@ def _problem(detail: Any, source: Source, origin: Mapping[FieldPath, str]) -> st
     info = dict(fields()).get(tuple(part for part in path if isinstance(part, str)))
     words = allowed(info) if info else "a mapping of fields" if _is_section(path) else _kind(detail)
     return f"{head}{_shown(detail['input'])} is not allowed; allowed: {words}"
+
+
+def _head(path: FieldPath, source: Source, origin: Mapping[FieldPath, str]) -> str:
+    """Where the field was written, with a colon; nothing where that is not known."""
+    where = next((origin[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origin), source.where(path))
+    return f"{where}: " if where else ""
+
+
+def _field(path: FieldPath) -> FieldPath:
+    """Of a field that may be of several kinds there is an error for each, with the kind's name as the path's end."""
+    info = dict(fields()).get(path[:-1]) if path and path[-1] in ("str", "int", "float") else None
+    return path[:-1] if info is not None and path[-1] in {kind.__name__ for kind in _scalars(info.annotation)} else path
+
+
+def _scalars(annotation: Any) -> Iterator[type]:
+    if annotation in (str, int, float):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+        for kind in get_args(annotation):
+            yield from _scalars(kind)
 
 
 def _kind(detail: Any) -> str:
@@ -286,7 +305,10 @@ def _put(values: dict[str, Any], path: FieldPath, value: Any, flag: str) -> None
         if child is None:
             child = {}
         if not isinstance(child, dict):
-            raise SpecError(f"{flag}: {'.'.join(map(str, path))}: {part} is not a mapping of fields")
+            raise SpecError(
+                f"{flag}: {'.'.join(map(str, path))}: {part} is not a mapping of fields",
+                hint=f"platform explain {part}",
+            )
         here[str(part)] = here = dict(child)
     if value is None:
         here.pop(str(path[-1]), None)

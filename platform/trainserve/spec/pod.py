@@ -25,6 +25,7 @@ _PART = r"[a-z0-9]+([._-]+[a-z0-9]+)*"
 _IMAGE = re.compile(
     rf"({_HOST})?{_PART}(/{_PART})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?(@[a-z0-9+._-]+:[0-9a-fA-F]{{32,}})?"
 )
+_LONGEST_ENV = 131_070  # bytes with its name: Linux' MAX_ARG_STRLEN, less "=" and the zero byte
 _LONGEST_IMAGE = 1024  # no registry takes more
 
 IMAGE_WORDS = "[HOST[:PORT]/]NAME[:TAG][@DIGEST], such as registry.example/team/trainer:1.0"
@@ -37,6 +38,16 @@ def _quantity(value: str | int | float) -> str:
     if not _QUANTITY.fullmatch(text) or not re.search(r"[1-9]", re.split(r"[eE]", text)[0]):
         raise ValueError(f"{value!r} is not allowed; allowed: {QUANTITY_WORDS}")
     return text
+
+
+def is_qualified(word: str) -> bool:
+    """Whether labels, annotations and taints may be called so."""
+    return _QUALIFIED.fullmatch(word) is not None
+
+
+def is_label_value(word: str) -> bool:
+    """Whether labels and taints may have this value."""
+    return _LABEL_VALUE.fullmatch(word) is not None
 
 
 def checked_image(value: str) -> str:
@@ -70,9 +81,16 @@ def _labels(value: dict[str, str]) -> dict[str, str]:
 
 
 def _env(value: dict[str, str]) -> dict[str, str]:
-    for name in value:
+    for name, text in value.items():
         if not _ENV_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a variable")
+            raise ValueError(f"{name!r:.80} is no name of a variable")
+        if "\0" in text:
+            raise ValueError(f"{name}: a value with a zero byte is not allowed; allowed: any other text")
+        size = len(text.encode())
+        if len(name) + size > _LONGEST_ENV:
+            raise ValueError(
+                f"{name}: a value of {size:,} bytes is not allowed; allowed: {_LONGEST_ENV:,} with its name"
+            )
     return value
 
 

@@ -13,7 +13,7 @@ import trainserve
 from trainserve.cli.main import VERBS, platform_command
 
 ROOT = Path(trainserve.__file__).parent
-FOREIGN = {"--help"}
+FOREIGN = {"--help", "--dereference", "--hard-dereference"}  # the last two are of tar
 
 
 def commands() -> Iterator[click.Command]:

@@ -104,11 +104,11 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
     elif not isinstance(data, Url):
         # A folder that was pushed says its digest by its name.
         digest = None if location.folder_of(spec.data.digest or "") in spec.data.path else spec.data.digest
-        for field, value in (("cache", spec.data.cache), ("digest", digest)):
+        for field, flag, value in (("cache", "--data-cache", spec.data.cache), ("digest", "--data-digest", digest)):
             if value is not None:
                 yield SpecError(
                     f"spec.data.{field}: has no effect, for {spec.data.path} is not fetched",
-                    hint=f"leave out --data-{field}, which is for URLs",
+                    hint=f"leave out {flag}, which is for URLs",
                 )
     if isinstance(data, Url) and spec.data.cache and isinstance(location.parse(spec.data.cache), Folder):
         yield SpecError(

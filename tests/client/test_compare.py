@@ -111,6 +111,28 @@ def test_runs_differ_in_spec_and_pictures(home: Path, packed: Path) -> None:
     assert far.paired is None
 
 
+@pytest.mark.parametrize(
+    ("path", "digest", "same"),
+    [
+        ("/data", "1", False),
+        ("/data/x", "1", False),
+        ("/cache/x", "1", False),
+        ("/data", "0", True),
+        ("/mine", "1", True),
+    ],
+)
+def test_what_pods_call_data_does_not_make_two_data_sets_one(
+    path: str, digest: str, same: bool, home: Path, packed: Path, tmp_path: Path
+) -> None:
+    for name, said in (("a", "0"), ("b", digest)):
+        lineage = {"spec": {"data": {"path": path}}, "dataDigest": said * 64}
+        shown = bundles.samples(tmp_path / "pictures", 1)
+        bundles.write_bundle(bundles.checkpoint(), shown, tmp_path / name / "bundle", lineage)
+        shutil.copy(run(name, packed, ["1", "10", "2", "2"]).output / "predictions.jsonl", tmp_path / name)
+    (pair,) = compare([tmp_path / "a" / "bundle", tmp_path / "b" / "bundle"], Listener()).pairs
+    assert (pair.paired is not None) == same
+
+
 @pytest.mark.slow
 def test_the_same_pictures_asked_now(home: Path, packed: Path, tmp_path: Path) -> None:
     for number in range(6):

@@ -18,6 +18,7 @@ from trainserve.errors import UserError
 from trainserve.evaluate.compare import Comparison, Subject
 from trainserve.evaluate.compare import compare as compare_subjects
 from trainserve.evaluate.paired import Answered
+from trainserve.kube import names
 from trainserve.observe import events
 from trainserve.package.bundle import read_bundle
 from trainserve.package.description import WEIGHTS, ModelDescription
@@ -65,15 +66,23 @@ def subject(model: str | Path) -> Subject:
     if found.archive is not None:
         archive = read_mar(found.archive)
         with zipfile.ZipFile(found.archive) as source, source.open(WEIGHTS) as weights:
-            return _subject(str(model), archive.description, None, [], {"parameters": parameters(weights)}, None)
+            known = _subject(str(model), archive.description, None, [], {"parameters": parameters(weights)}, None)
+            return _from_anywhere(known)
     if found.bundle is not None:
-        return _of_output(str(model), found.bundle, found.bundle.parent, None, {})
+        return _from_anywhere(_of_output(str(model), found.bundle, found.bundle.parent, None, {}))
     run = found.run
     assert run is not None
     summary = runs.summary(run)
     bundle = run.output / "bundle"
     facts = {"state": summary["state"], "restarts": summary["restarts"]}
     return _of_output(run.name, bundle if bundle.is_dir() else None, run.output, load(run.spec_path), facts)
+
+
+def _from_anywhere(found: Subject) -> Subject:
+    """Of what may have been trained in a pod, where all data is at the same path: that says nothing of what it is."""
+    path = str(found.data["path"] or "")
+    in_a_pod = any(path == root or path.startswith(f"{root}/") for root in (names.MOUNT_DATA, names.MOUNT_CACHE))
+    return replace(found, where=found.where - {path}) if in_a_pod else found
 
 
 def _of_output(

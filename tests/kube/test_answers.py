@@ -12,7 +12,7 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from support.playedserver import WRONG, wrong
 from trainserve.kube import names
-from trainserve.kube.answers import no_answer, refusal
+from trainserve.kube.answers import answered, no_answer, refusal, watched
 from trainserve.kube.client import connect
 from trainserve.kube.cluster import ApiError
 from trainserve.kube.outage import NoAnswer, Origin, Outage, Unauthorized, level, problem
@@ -125,3 +125,33 @@ def test_whatever_stands_between_is_told_by_its_status_or_its_words(body: bytes,
     assert found.status == status
     assert found.message
     assert len(found.message) < 500
+
+
+NO_LIST = [*NO_STATUS, b"{}", b'{"items": []}', b'{"metadata": {"resourceVersion": "1"}, "items": [null]}']
+
+
+@pytest.mark.parametrize("body", NO_LIST, ids=range(len(NO_LIST)))
+@pytest.mark.parametrize("verb", ["get", "list", "create", "patch"])
+def test_a_page_in_between_is_no_answer_of_an_api_server(verb: str, body: bytes) -> None:
+    if verb != "list" and b"metadata" in body:
+        return
+    assert answered(verb, body) is None
+    found = refusal(200, body, ORIGIN)
+    assert isinstance(found, NoAnswer)
+    assert "is no API server" in str(found)
+    assert ORIGIN.server in found.hint
+
+
+def test_answers_of_an_api_server() -> None:
+    assert answered("get", b'{"kind": "Pod", "metadata": {"name": "x"}}')
+    assert answered("get", b'{"kind": "APIResourceList", "resources": []}')
+    assert answered("list", b'{"metadata": {"resourceVersion": "1"}, "items": null}')
+    assert answered("list", b'{"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "x"}}]}')
+    assert answered("delete", b'{"kind": "Status"}')
+
+
+@pytest.mark.parametrize("line", [*NO_STATUS, b"{}", b'{"type": "ADDED"}', b'{"type": 1, "object": {}}'], ids=range(12))
+def test_a_line_that_is_no_event_ends_a_watch_in_words(line: bytes) -> None:
+    with pytest.raises(NoAnswer, match="is no API server"):
+        watched(line, ORIGIN)
+    assert watched(b'{"type": "ADDED", "object": {}}', ORIGIN)["type"] == "ADDED"

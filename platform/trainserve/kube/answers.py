@@ -21,6 +21,7 @@ from trainserve.kube.cluster import (
     Forbidden,
     Gone,
     Invalid,
+    Manifest,
     NotFound,
 )
 from trainserve.kube.outage import RUNNING, NoAnswer, Origin, Unauthorized
@@ -81,10 +82,57 @@ def _certificate(error: aiohttp.ClientConnectorCertificateError, origin: Origin)
     )
 
 
+def answered(verb: str, body: bytes) -> Manifest | None:
+    """The object, or list of them, that an API server has answered `verb` with; None where it is nothing of the kind.
+
+    A login page or a proxy in between answers with status 200, too.
+    """
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    if verb == "delete":  # a Status, or what was deleted
+        return found
+    if verb != "list":
+        return found if isinstance(found.get("metadata", found.get("resources")), dict | list) else None
+    items = found.get("items", False)
+    is_list = isinstance(found.get("metadata"), dict) and "resourceVersion" in found["metadata"]
+    return (
+        found if is_list and isinstance(items, list | None) and all(_is_object(each) for each in items or []) else None
+    )
+
+
+def watched(line: bytes, origin: Origin) -> Manifest:
+    """A line of a watch: an event with type and object. Raises NoAnswer for what is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("type"), str)
+        or not isinstance(found.get("object"), dict)
+    ):
+        raise refusal(200, line, origin)
+    return found
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+
+
 def refusal(status: int, body: bytes | Mapping[str, Any], origin: Origin) -> ApiError | NoAnswer:
     """What the server's Status object says; a proxy's page in between is told as it is."""
     if status == 400 and isinstance(body, bytes) and _WANTS_TLS.search(body):
         return NoAnswer("it speaks https:// only", f"{origin.server} says http://: say https://")
+    if status < 300:
+        shown = body[:80].decode("utf-8", "replace") if isinstance(body, bytes) else ""
+        return NoAnswer(
+            f"what answers there is no API server: status {status}, {shown.strip()!r}",
+            f"its address is {origin.server}; is it a login page, or a proxy in between?",
+        )
     found: Any = body
     if isinstance(body, bytes):
         try:

@@ -8,7 +8,6 @@ those of https://kubernetes.io/docs/reference/using-api/api-concepts/.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from kubernetes.aio import config as official_config
 
 from trainserve.errors import EnvironmentProblem
 from trainserve.kube import kubeconfigfiles
-from trainserve.kube.answers import lines, no_answer, put_off_s, refusal
+from trainserve.kube.answers import answered, lines, no_answer, put_off_s, refusal, watched
 from trainserve.kube.cluster import ApiError, Manifest, NotFound, Page, WatchEvent
 from trainserve.kube.exec import HEARTBEAT_S, PROTOCOLS, Exec
 from trainserve.kube.kubeconfig import check, check_token, no_credentials
@@ -168,7 +167,7 @@ class KubeCluster:
                 raise self._refused(began, response.status, await response.read())
             self._outage.answered(self._clock())
             async for line in lines(response):
-                event = json.loads(line)
+                event = watched(line, self._origin)
                 if event["type"] == "ERROR":
                     raise refusal(event["object"].get("code", 500), event["object"], self._origin)
                 if event["type"] in _WATCHED:
@@ -341,10 +340,10 @@ class KubeCluster:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._absent(f"{verb} {path}", error, began) from error
-        if response.status >= 300:
+        answer = answered(verb, data) if response.status < 300 else None
+        if answer is None:
             raise self._refused(began, response.status, data)
         self._outage.answered(self._clock())
-        answer: Manifest = json.loads(data)
         return answer
 
     async def _send(

@@ -200,3 +200,12 @@ def test_of_an_endless_error_the_field_and_what_is_allowed_are_left(here: Here, 
     assert said.err.startswith("error: --output: spec.train.output: '/xxx")
     assert "allowed: pvc://CLAIM[/sub/path] or a bucket's URL\n" in said.err
     assert len(said.err) < 2500
+
+
+@pytest.mark.parametrize("verb", ["status", "cancel", "rm", "why", "events", "logs", "wait", "resume"])
+def test_a_name_that_no_run_of_a_cluster_can_have_is_not_asked_for(verb: str, here: Here, home: Path) -> None:
+    for name in ("", "a/", "team/x y", "TEAM/x", "team/" + "x" * 3000, "../x", "team/\x1b[31m", "team/$(HOME)"):
+        said = here(verb, f"k8s://{name}")
+        assert (said.code, said.out) == (2, ""), name[:40]
+        assert "hint: k8s://NAMESPACE/NAME" in said.err
+        assert len(said.err) < 500

@@ -18,6 +18,7 @@ from trainserve.observe.summary import Summary, summarize
 TERMINATING = "Terminating"  # a state that only a run on a cluster has: its job is being deleted
 FINISHED = (names.SUCCEEDED, names.FAILED)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_LONGEST_NAME = 253  # letters of any object's
 _MOST_LISTED = 500
 
 
@@ -59,8 +60,10 @@ def parse(name: str, context: str | None, *, namespace: str | None = None, is_as
     if name.startswith(SCHEME) and not slash:
         raise UserError(f"{name!r} names no namespace", hint=f"{SCHEME}NAMESPACE/NAME")
     for part in (*([within] if slash else []), last):
-        if not _NAME.fullmatch(part):
-            raise UserError(f"{name!r} is no name of a run", hint=f"{SCHEME}NAMESPACE/NAME, as platform list shows it")
+        if not _NAME.fullmatch(part) or len(part) > _LONGEST_NAME:
+            raise UserError(
+                f"{name!r:.200} is no name of a run", hint=f"{SCHEME}NAMESPACE/NAME, as platform list shows it"
+            )
     chosen = within or namespace or default_namespace(context)
     return ClusterRun(Place(context, chosen, is_asked_for=is_asked_for), last)
 

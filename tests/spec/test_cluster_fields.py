@@ -348,3 +348,17 @@ def test_what_no_object_can_be_called_is_told_before_a_cluster_is_asked(metadata
     (found,) = on_cluster(Classifier.model_validate({"metadata": {"name": "x", **metadata}, "spec": spec}))
     assert found.message.startswith(says)
     assert found.hint
+
+
+def test_two_claims_of_one_name_in_a_pod_are_told() -> None:
+    fields = {"data__path": "pvc://a", "train__output": "pvc://b"}
+    (found,) = on_cluster(_load(**fields, pod__resourceClaimTemplates=["gpu.big", "gpu-big"]))
+    assert found.message.startswith("spec.pod.resourceClaimTemplates: gpu.big and gpu-big are both gpu-big")
+    assert on_cluster(_load(**fields, pod__resourceClaimTemplates=["gpu.big", "gpu.small"])) == []
+
+
+def test_a_wrong_set_shows_nothing_of_its_value() -> None:
+    with pytest.raises(SpecError) as caught:
+        load(sets=["pod.env.A=x", "pod.env.A.b=secret"])
+    assert "--set pod.env.A.b: " in caught.value.message
+    assert "secret" not in str(caught.value)

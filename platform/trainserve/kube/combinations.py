@@ -8,6 +8,7 @@ from trainserve.errors import SpecError
 from trainserve.kube import names
 from trainserve.kube.job import cluster_job
 from trainserve.kube.overlay import OUR_LABELS
+from trainserve.kube.placement import claim_name
 from trainserve.spec import derive, location
 from trainserve.spec.base import Spec
 from trainserve.spec.classifier import Classifier
@@ -136,6 +137,13 @@ def _places(classifier: Classifier) -> Iterator[SpecError]:
 def _devices(classifier: Classifier) -> Iterator[SpecError]:
     spec = classifier.spec
     pod, processes = spec.pod, derive.processes_per_node(spec)
+    templates = {claim_name(template): template for template in pod.resource_claim_templates or ()}
+    for template in pod.resource_claim_templates or ():
+        if (other := templates[claim_name(template)]) != template:
+            yield SpecError(
+                f"spec.pod.resourceClaimTemplates: {template} and {other} are both {claim_name(template)} in a pod",
+                hint="call one of them otherwise: a dot counts as a dash there, and 63 letters count",
+            )
     if pod.gpus is None:
         if pod.gpu_resource is not None:
             yield SpecError(

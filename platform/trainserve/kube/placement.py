@@ -22,7 +22,7 @@ def pod_fields(pod: PodSpec) -> Manifest:
         "serviceAccountName": pod.service_account,
         "imagePullSecrets": [{"name": name} for name in pod.pull_secrets or ()],
         "resourceClaims": [
-            {"name": _claim_name(template), "resourceClaimTemplateName": template}
+            {"name": claim_name(template), "resourceClaimTemplateName": template}
             for template in pod.resource_claim_templates or ()
         ],
     }
@@ -42,7 +42,7 @@ def resources(pod: PodSpec) -> Manifest:
         amounts[pod.gpu_resource or names.RESOURCE_GPU] = str(pod.gpus)
     found: Manifest = {"limits": amounts, "requests": dict(amounts)} if amounts else {}
     if pod.resource_claim_templates:
-        found["claims"] = [{"name": _claim_name(template)} for template in pod.resource_claim_templates]
+        found["claims"] = [{"name": claim_name(template)} for template in pod.resource_claim_templates]
     return found
 
 
@@ -56,6 +56,6 @@ def env_from(pod: PodSpec) -> list[Manifest]:
     ]
 
 
-def _claim_name(template: str) -> str:
+def claim_name(template: str) -> str:
     """Of a claim within the pod, which is a DNS label: no dots, at most 63 letters."""
     return template.replace(".", "-")[:63].rstrip("-")

@@ -61,7 +61,7 @@ def load(
         if not equals or not all(dotted.strip().split(".")):
             raise SpecError(f"--set {text}: expected FIELD=VALUE", hint="for example --set train.epochs=3")
         path = _absolute(tuple(dotted.strip().split(".")))
-        _put(values, path, scalar(value), f"--set {text}")
+        _put(values, path, scalar(value), f"--set {dotted.strip()}")  # the value may be a secret
         origin[path] = f"--set {dotted.strip()}"
     for dotted, (flag, value) in (flags or {}).items():
         path = tuple(dotted.split("."))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from trainserve.operator.queue import WorkQueue
 
 
@@ -145,3 +147,22 @@ def test_what_a_sooner_time_has_replaced_does_not_pile_up() -> None:
         assert await queue.get() == "b"
 
     asyncio.run(check())
+
+
+def test_a_cleared_queue_gives_out_nothing_and_goes_on() -> None:
+    async def play() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        for key in ("a", "b"):
+            queue.add(key)
+        queue.add_after("c", 0.01)
+        assert await queue.get() == "a"
+        queue.add("a")  # again when it is done, were it not for
+        queue.clear()
+        queue.done("a")
+        assert queue.depth() == 0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queue.get(), 0.05)
+        queue.add("d")
+        assert await queue.get() == "d"
+
+    asyncio.run(play())

@@ -129,6 +129,7 @@ class Controller:
     def follow(self) -> None:
         """Begin no pass from now on. What changes meanwhile is looked at by `lead`, with all else."""
         self._leading = False
+        self.queue.clear()
         if self._poller is not None:
             self._poller.forget_all()
         if not self._stopping.is_set():
@@ -188,8 +189,7 @@ class Controller:
             key = await self.queue.get()
             if key is None or self._leading:
                 return key
-            self.queue.add(key)  # the lead was lost while we waited for a key: it is for later
-            self.queue.done(key)
+            self.queue.done(key)  # the lead was lost while we waited for a key: `lead` looks at every job
 
     async def _work(self) -> None:
         while (key := await self._next()) is not None:
@@ -197,6 +197,8 @@ class Controller:
             with about(**self._facts(key)):
                 result = await self._pass(key)
             self.queue.done(key)
+            if not self._leading:
+                self.queue.clear()  # of what the pass has put off
             del self._began[key]
             self._telemetry.pass_ended(result, time.monotonic() - began)
 

@@ -111,6 +111,11 @@ class WorkQueue(Generic[Key]):
             self._ready.append(key)
             self._wake.set()
 
+    def clear(self) -> None:
+        """Forget what waits, and what is to come later; what is being worked on is given back by `done`."""
+        for kept in (self._ready, self._waiting, self._later, self._due, self._since):
+            kept.clear()
+
     def depth(self) -> int:
         """How many keys wait for a worker."""
         return len(self._waiting)

@@ -57,6 +57,25 @@ def test_what_a_report_needs_is_fetched_once_and_the_weights_of_checkpoints_are_
     assert (again.folder / "report.html").read_text() == "ours"
 
 
+def test_runs_of_one_name_on_two_clusters_have_copies_of_their_own(store):
+    filled(store)
+    there = ClusterRun(Place("other", "team"), "flowers")
+    assert fetched(RUN, Listener()).folder != fetched(there, Listener()).folder
+
+
+def test_the_contexts_output_is_only_of_its_own_cluster(monkeypatch, tmp_path):
+    def absent(*_):
+        raise UserError("no such run")
+
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path))
+    monkeypatch.setattr(outputs, "ask", absent)
+    here = context.Context(name="here", backend="kubernetes", kube_context="here", output="s3://runs/a")
+    monkeypatch.setattr(outputs.contexts, "read", lambda: context.Contexts("here", {"here": here}))
+    assert outputs.where(ClusterRun(Place("here", "team"), "flowers")) == ("s3://runs/a/flowers", None)
+    with pytest.raises(UserError, match="no such run"):
+        outputs.where(ClusterRun(Place("other", "team"), "flowers"))
+
+
 def test_a_download_that_breaks_leaves_no_half_file(store, monkeypatch):
     filled(store)
     monkeypatch.setattr(outputs, "reached", lambda *of, **more: Opened(Failing(store, every=4)))

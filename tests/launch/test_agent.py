@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.ranks import free_port
 from support.runs import agent, alive, clean_env, wait_until
 
 READY = "open(f'ready-{rank}', 'w').close()\n"
@@ -184,6 +185,18 @@ def test_elastic_job_ends_with_its_ranks_code(tmp_path: Path) -> None:
     code, output = finish(agent(tmp_path, HEAD + "sys.exit(67) if rank == 1 else time.sleep(60)", env), 60)
     assert code == 67, output
     assert (message(tmp_path)["rank"], message(tmp_path)["exitCode"]) == (1, 67)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="what listens is read from Linux' /proc")
+def test_agents_of_this_machine_meet_on_loopback_only(tmp_path: Path) -> None:
+    port = free_port()
+    env = {"PET_NNODES": "1:2", "PET_RDZV_ENDPOINT": f"127.0.0.2:{port}", "PET_NPROC_PER_NODE": "1"}
+    program = HEAD + "print(*open('/proc/net/tcp'), *open('/proc/net/tcp6'), sep='', flush=True)"
+    code, output = finish(agent(tmp_path, program, {**env, "PET_RDZV_CONF": "last_call_timeout=1"}), 60)
+    assert code == 0, output
+    listening = [line.split()[1] for line in output.splitlines() if line.strip() and line.split()[3:4] == ["0A"]]
+    assert [address for address in listening if address.endswith(f":{port:04X}")] == [f"0200007F:{port:04X}"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,18 @@ def test_the_newest_whole_checkpoint_and_the_best_are_brought_back(bucket, tmp_p
     assert {name.split("/")[1] for name in contents(bucket) if "/" in name} == {
         "step-00000010", "step-00000030", "step-00000040",
     }  # fmt: skip
+
+
+def test_names_that_lead_out_of_the_output_are_passed_over(bucket, tmp_path, caplog, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "deep" / "two"
+    checkpoint(one, 10)
+    sent(Store(bucket, one))
+    there = list(bucket.list())
+    there.append(replace(there[0], name="../../outside.txt", size=1))
+    monkeypatch.setattr(bucket, "list", lambda *_: iter(there))
+    assert restore(Store(bucket, two)) == "step-00000010"
+    assert not list(tmp_path.rglob("outside.txt"))
+    assert "'../../outside.txt' is no name of a file in a data set: passed over" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["no state", "half a state", "other bytes", "no meta", "meta is no JSON"])

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from trainserve import log as logs
-from trainserve.errors import EXIT_OK, EnvironmentProblem, PlatformError
+from trainserve.errors import EXIT_OK, DataError, EnvironmentProblem, PlatformError
 from trainserve.kube.names import ENV_STORE
 from trainserve.launch import store
 from trainserve.launch.store import CHECKPOINTS, META, RECORD, Store
 from trainserve.machine.bucket.store import Item, read
 from trainserve.machine.files import new_folder, sha256_of, write_bytes, write_json
 from trainserve.machine.usage import size_words
+from trainserve.train.manifest import check_name
 
 LARGEST_META = 64 * 2**20  # bytes of a meta.json
 
@@ -61,7 +62,7 @@ def main() -> int:
 
 def restore(found: Store) -> str | None:
     """Bring back what is newer than what is here; the name of the checkpoint. Raises PlatformError."""
-    items = {item.name: item for item in found.bucket.list() if not item.name.startswith("logs/")}
+    items = {item.name: item for item in found.bucket.list() if _is_ours(item.name, found.bucket.url)}
     steps = sorted({name.split("/")[1] for name in items if _is_meta(name)}, reverse=True)
     here = sorted(path.parent.name for path in (found.output / CHECKPOINTS).glob(f"step-*/{META}"))
     if not steps or (here and here[-1] >= steps[0]):
@@ -89,6 +90,16 @@ def restore(found: Store) -> str | None:
     write_json(found.output / RECORD, {**left, **stamps}, indent=None)
     log.info("checkpoint %s is brought back from %s", newest, found.bucket.url)
     return newest
+
+
+def _is_ours(name: str, url: str) -> bool:
+    """Whether it may be a file of the output: somebody who can write to the bucket decides what it is called."""
+    try:
+        check_name(name, url)
+    except DataError as error:
+        log.warning("%s: passed over", error.message)
+        return False
+    return not name.startswith("logs/")
 
 
 def _checkpoint(found: Store, name: str, items: Mapping[str, Item]) -> dict[str, Any] | None:

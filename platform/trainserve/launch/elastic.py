@@ -6,24 +6,27 @@ torchrun ends with 1 whatever its ranks did.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported from C++
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, UserError
+from trainserve.errors import EXIT_OK, EXIT_PEER_LOST, EnvironmentProblem, UserError
 from trainserve.kube import names
 from trainserve.launch import agent, layout, lifeline, termination
 from trainserve.machine import cgroup
-from trainserve.machine.ports import LOOPBACK
+from trainserve.machine.ports import LOOPBACK, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ def run(program: Sequence[str]) -> int:
     share = cores // (config.nproc_per_node * layout.number(os.environ, names.ENV_HOST_NODES, 1, at_least=1))
     os.environ.setdefault(names.ENV_OMP_NUM_THREADS, str(max(1, share)))
     killed_before = cgroup.oom_kills() or 0
+    store = on_loopback(config)
     try:
         elastic_launch(config, sys.executable)("-u", *program)
     except SignalException as stopped:
@@ -55,7 +59,32 @@ def run(program: Sequence[str]) -> int:
         log.error("%s", termination.cause(first, oom_kills))
         termination.write(termination.encode(first, oom_kills))
         return first.code
+    finally:
+        del store  # the agents have met there until now
     return EXIT_OK
+
+
+def on_loopback(config: LaunchConfig) -> TCPStore | None:
+    """The agents' store, where they meet on this machine only: torch's own would listen on every address of it.
+
+    `config` is changed to meet there. None where they meet elsewhere, or another agent of the job has opened it.
+    """
+    host, _, text = config.rdzv_endpoint.rpartition(":")
+    port = int(text) if text.isdigit() else 0
+    if config.rdzv_backend != "c10d" or not is_loopback(host):
+        return None
+    config.rdzv_configs["is_host"] = "false"
+    try:
+        listener = socket.create_server((LOOPBACK if host == "localhost" else host, port), backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise EnvironmentProblem(
+            f"the nodes cannot meet at {config.rdzv_endpoint}: {error.strerror or error}"
+        ) from error
+    host, port = listener.getsockname()[:2]
+    config.rdzv_endpoint = f"{host}:{port}"
+    return TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 def not_met(error: RendezvousError, config: LaunchConfig) -> int:

@@ -1,11 +1,12 @@
 """What a run on a cluster has written, wherever that is: read from its bucket, or from its claim through a helper pod.
 
-A copy without the weights of checkpoints is kept in `$TRAINSERVE_HOME/outputs/<namespace>/<name>/`, for report,
+A copy without the weights of checkpoints is kept in `$TRAINSERVE_HOME/outputs/<where>/<namespace>/<name>/`, for report,
 package, serve and evaluate; what has not changed is not fetched again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator
@@ -58,11 +59,11 @@ def where(run: ClusterRun) -> tuple[str, Manifest | None]:
     """The URL of a run's output; where its job is deleted, by the current context's. Raises UserError."""
     try:
         job = ask(run.place, lambda session: job_of(session, run))
-    except UserError:
-        store = contexts.read().named().output
-        if store is None:
+    except UserError:  # there is none of this name
+        current = contexts.read().named()
+        if current.output is None or current.kube_context != run.place.context:  # or it is another cluster's
             raise
-        return f"{store.rstrip('/')}/{run.name}", None
+        return f"{current.output.rstrip('/')}/{run.name}", None
     url = output_of(job)
     if url is None:
         raise UserError(
@@ -77,13 +78,19 @@ def fetched(run: ClusterRun, listener: Listener) -> Output:
 
     Raises UserError where there is nothing yet, EnvironmentProblem.
     """
-    folder = home() / "outputs" / run.place.namespace / run.name
     with opened(run, listener) as (bucket, url, job):
+        folder = copy_of(run, url)
         items = {item.name: item for item in bucket.list() if _is_wanted(item.name, run.name)}
         if not items:
             raise UserError(f"run {str(run)!r} has written nothing to {url} yet", hint=f"platform status {run}")
         bring(bucket, items, folder, listener, label=str(run))
     return Output(folder, url, job)
+
+
+def copy_of(run: ClusterRun, url: str) -> Path:
+    """Where the copy is kept: two clusters may have runs of one name, and claims too."""
+    place = hashlib.sha256(f"{run.place.kubeconfig}\n{run.place.context}\n{url}".encode()).hexdigest()[:8]
+    return home() / "outputs" / place / run.place.namespace / run.name
 
 
 def bring(bucket: Bucket, items: dict[str, Item], folder: Path, listener: Listener, *, label: str) -> None:

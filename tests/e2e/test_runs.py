@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_cancel_of_a_run_whose_rank_is_frozen_ends_all_within_30_s_and_keeps_the
 def test_a_disk_that_fills_up_in_mid_checkpoint_loses_only_that_one(
     undisturbed: Live, pictures: Path, tmp_path: Path
 ) -> None:
-    with tiny_disk(tmp_path / "disk", "150m") as disk:  # a checkpoint of this network takes some 90 MB
+    with tiny_disk(tmp_path / "disk", "1g") as disk:
         live = Live(disk.path, "full", pictures)
         inside = Live(disk.inside, "full", pictures)
 
@@ -166,7 +167,17 @@ def test_a_disk_that_fills_up_in_mid_checkpoint_loses_only_that_one(
                 timeout=240,
             )
 
-        done = on_it("train", "--data", pictures, "--name", "full", *(word for pair in SMALL.items() for word in pair))
+        def fill() -> None:
+            """Once there was room enough to begin: a checkpoint of this network takes some 90 MB."""
+            told = inside.folder / "output" / "events.jsonl"
+            until(lambda: told.is_file() and '"start"' in told.read_text(), "it begins", 120)
+            disk.remount("size=150m")
+
+        words = ("--data", pictures, "--name", "full", *(word for pair in SMALL.items() for word in pair))
+        with ThreadPoolExecutor() as pool:
+            filled = pool.submit(fill)
+            done = on_it("train", *words)
+            filled.result()
         assert done.returncode == 3, done.stderr
         assert "checkpoint of step 4 could not be written" in done.stderr
         assert "No space left on device" in done.stderr

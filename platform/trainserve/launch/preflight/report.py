@@ -34,7 +34,7 @@ def met(group: Group) -> None:
 def joined(group: Group, classifier: Classifier, output: Path) -> str:
     """Once the ranks have met: what can be checked before a picture is looked at, in one line.
 
-    Raises EnvironmentProblem on every rank, with the ranks that found something; PeerLost where an all-reduce hangs.
+    Raises EnvironmentProblem on the ranks that found something; PeerLost on the others, and where an all-reduce hangs.
     """
     began = time.monotonic()
     asked = asked_gpus(classifier, os.environ)
@@ -42,7 +42,7 @@ def joined(group: Group, classifier: Classifier, output: Path) -> str:
     problems = [node.gpus(asked, visible) if asked else None]
     if group.is_first:
         problems += [node.writable(output), node.finished_by_another(output, os.environ)]
-    refuse(together(group, "preflight node", problems))
+    refuse(group, "preflight node", problems)
     speed = network.all_reduce(group)
     ranks = f"{group.world_size} rank{'s' * (group.world_size != 1)}"
     if speed is None:
@@ -58,20 +58,24 @@ def joined(group: Group, classifier: Classifier, output: Path) -> str:
 def sized(group: Group, classifier: Classifier, recipe: Recipe, output: Path, cores: int) -> None:
     """Once the pictures are known: do batches fit into shared memory, and the run's files into the output?
 
-    Raises EnvironmentProblem on every rank.
+    Raises as `joined` does.
     """
     workers = node.loader_processes(recipe, cores, group.ranks_here)
     needed = node.shared_memory_needed(recipe, workers, group.ranks_here)
     problems = [node.shared_memory(needed)]
     if group.is_first:
         problems.append(node.room(output, node.output_needed(classifier, recipe)))
-    refuse(together(group, "preflight room", problems))
+    refuse(group, "preflight room", problems)
 
 
-def refuse(found: str | None) -> None:
-    """Raises EnvironmentProblem with what was found."""
-    if found is not None:
+def refuse(group: Group, name: str, problems: Sequence[str | None]) -> None:
+    """Raises EnvironmentProblem on the ranks that found something, and on the others PeerLost: they are victims."""
+    found = together(group, name, problems)
+    if found is None:
+        return
+    if any(problems):
         raise EnvironmentProblem(found)
+    raise PeerLost(found)
 
 
 def together(group: Group, name: str, problems: Sequence[str | None]) -> str | None:

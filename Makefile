@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Test files at a time: most wait for processes of their own.
 JOBS := 3
 # Tests against a real API server at a time: most of each is waiting for it.
-CLUSTER_JOBS := 6
+CLUSTER_JOBS := 4
 CLUSTER_FLAGS :=
 NODE_FLAGS :=
 # Which images, and how: `make images IMAGE_FLAGS='operator --engine buildah'`.
@@ -15,7 +15,7 @@ IMAGE_FLAGS :=
 # Extras of pyproject.toml whose packages `make wheels` fetches; `rm manifests/images/wheels/*.whl` undoes it.
 WHEELS_OF := operator
 
-.PHONY: help setup demo test test-fast test-cluster test-kueue test-kubeflow test-images test-node lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
+.PHONY: help setup demo test test-fast test-cluster test-trainings test-kueue test-kubeflow test-images test-node lint fmt verify generate images wheels bench bench-gpu bench-serving bench-controller clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -35,8 +35,11 @@ test-fast: $(READY)  ## the tests that need seconds
 	@$(PY) -m pytest tests -m "not slow" -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(READY)  ## against a real API server: KUBECONFIG's, or one built here (Go; minutes the first time)
-	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared \
+	@$(PY) -m pytest tests/conformance tests/cluster --api-server shared -m "not training" \
 		-n $(CLUSTER_JOBS) --dist loadgroup --no-loadscope-reorder $(CLUSTER_FLAGS)
+
+test-trainings: $(READY)  ## real trainings against such a server: drained, from buckets, watched, the samples (20 minutes)
+	@$(PY) -m pytest tests/cluster --api-server shared -m training -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-kueue: $(READY)  ## beside the real Kueue, which is built once from its module (minutes)
 	@$(PY) -m pytest tests/kueue -q

@@ -149,6 +149,7 @@ class Gang:
                 node.wait()
 
 
+@pytest.mark.training
 def test_a_run_is_trained_from_a_bucket_stopped_and_ends_elsewhere_with_all_of_it_in_the_bucket(
     s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_run_is_trained_from_a_bucket_stopped_and_ends_elsewhere_with_all_of_i
     assert {path.name for path in (objects / "checkpoints").iterdir()} == here
 
 
+@pytest.mark.training
 def test_a_result_that_cannot_be_stored_fails_the_run_with_its_reason(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

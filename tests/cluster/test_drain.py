@@ -24,7 +24,7 @@ from support.nodetraining import digits_folder, result, sets, steps_of
 from support.operating import Operator
 from trainserve.kube import names
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.training, pytest.mark.timeout(1200)]
 
 EPOCHS = 3  # of 6 steps, a checkpoint every second one
 STALL_S = 20  # so that a machine busy with other tests stalls nobody

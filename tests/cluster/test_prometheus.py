@@ -167,6 +167,7 @@ def aim(
     prometheus.aim([*targets, (own.address, {"namespace": namespace, "job": OWN})])
 
 
+@pytest.mark.training
 @pytest.mark.timeout(900)
 async def test_every_query_of_rules_and_dashboards_gives_data_and_every_alert_fires(
     worker: Operator,

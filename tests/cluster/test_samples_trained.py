@@ -20,7 +20,7 @@ from support.operating import Operator
 from support.testserver import Server
 from support.volumes import claim_of
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests/samples"
 Trained = Callable[..., subprocess.CompletedProcess[str]]

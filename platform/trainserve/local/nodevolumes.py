@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -55,11 +56,10 @@ class Found:
             return process
         root = self.folder / ROOT / container["name"]
         root.mkdir(parents=True, exist_ok=True)
-        keep = [str(self.folder), *(str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix))]
         plan = {
             "root": str(root),
             "mounts": found,
-            "keep": [*keep, str(Path(__file__).parents[2])],
+            "keep": [str(self.folder), *_own_program()],
             "message": process.env[names.ENV_TERMINATION_LOG],
         }
         words = (sys.executable, "-I", "-S", mounts.__file__, json.dumps(plan))
@@ -189,3 +189,14 @@ def _mounts(spec: Manifest) -> Iterator[tuple[str, Manifest]]:
 
 def _containers(spec: Manifest) -> list[Manifest]:
     return [*(spec.get("initContainers") or []), *spec["containers"]]
+
+
+def _own_program() -> list[str]:
+    """Folders without which what a pod runs is not found: Python, this package, a checkout's handlers, programs.
+
+    A volume at /tmp may be above all of them.
+    """
+    source = Path(__file__).parents[2]
+    programs = filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep))
+    wanted = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), source, source.parent / "handlers"]
+    return [str(path) for path in (*wanted, *map(Path, programs)) if path.is_dir()]

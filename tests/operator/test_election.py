@@ -392,7 +392,7 @@ def test_a_write_goes_on_while_the_lease_is_renewed_and_is_given_up_when_it_is_n
             return {"done": True}
 
     async def body(_: World) -> None:
-        left = [0.02, 0.02, 0.02]
+        left = [0.02, 0.02, 0.02, 0.02]
         slow = Slow()
 
         def writable_s() -> float:
@@ -402,12 +402,22 @@ def test_a_write_goes_on_while_the_lease_is_renewed_and_is_given_up_when_it_is_n
 
         fenced = Fenced(slow, writable_s)  # type: ignore[arg-type]  # of the protocol, what is called
         assert await fenced.create(names.POD, NAMESPACE, POD) == {"done": True}
-        slow, left = Slow(), [0.0, 0.02]
+        slow, left = Slow(), [0.0, 0.02, 0.02]
         fenced = Fenced(slow, left.pop)  # type: ignore[arg-type]
         with pytest.raises(LeaseLost, match="while it was writing"):
             await fenced.create(names.POD, NAMESPACE, POD)
         await asyncio.sleep(0)
         assert slow.cancelled
+
+    play(body)
+
+
+def test_a_process_that_was_stopped_just_before_a_write_does_not_make_it() -> None:
+    async def body(world: World) -> None:
+        left = [0.0, 5.0]  # the lease was ours when the write was asked for, and not when its turn came
+        with pytest.raises(LeaseLost, match="before it wrote"):
+            await Fenced(world.server, left.pop).create(names.POD, NAMESPACE, POD)
+        assert (await world.server.list(names.POD, NAMESPACE)).items == []
 
     play(body)
 

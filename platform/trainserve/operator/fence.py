@@ -92,7 +92,7 @@ class Fenced:
         left_s = self._writable_s()
         if left_s <= 0:
             raise LeaseLost("this operator does not hold the lease")
-        writing = asyncio.ensure_future(write())
+        writing = asyncio.ensure_future(self._if_still_ours(write))
         try:
             while left_s > 0:
                 done, _ = await asyncio.wait((writing,), timeout=left_s)
@@ -102,3 +102,9 @@ class Fenced:
             raise LeaseLost("this operator lost the lease while it was writing")
         finally:
             writing.cancel()
+
+    async def _if_still_ours(self, write: Callable[[], Awaitable[T]]) -> T:
+        """A task begins a turn of the loop after it was made, and the process may have been stopped in between."""
+        if self._writable_s() <= 0:
+            raise LeaseLost("this operator lost the lease before it wrote")
+        return await write()

@@ -100,7 +100,7 @@ def begin_job(kubectl: Kubectl) -> None:
     text = as_text(restricted_job())
     words = ("create", "-f", "-", USER, f"--namespace={TEAM}")
     wait_until(lambda: kubectl.run(*words, stdin=text).returncode == 0, "alice may create the job", 20)
-    wait_until(lambda: job_state(kubectl) == "Running", "the job runs", 30)
+    wait_until(lambda: job_state(kubectl) == "Running", "the job runs", 120)
 
 
 def uids(kubectl: Kubectl) -> dict[str, str]:
@@ -157,7 +157,7 @@ def test_jobs_and_kind_outlive_upgrade_and_uninstall(admin: Kubectl, helmed: Hel
     with InstalledOperator(admin, tmp_path, SYSTEM):
         assert job_state(admin) == "Running"
         admin("delete", "pytorchjob/flowers", USER, f"--namespace={TEAM}")
-        wait_until(lambda: len(uids(admin)) == 1, "pods and services are gone", 30)
+        wait_until(lambda: len(uids(admin)) == 1, "pods and services are gone", 120)
 
 
 def test_turning_the_kind_off_keeps_it_and_keep_false_does_not(admin: Kubectl, helmed: Helm) -> None:
@@ -264,7 +264,7 @@ def test_k8s_02_a_drain_takes_one_at_a_time_and_also_the_last(admin: Kubectl, he
     admin("uncordon", *nodes)
 
     helmed("upgrade", RELEASE, OPERATOR_CHART, "--set=replicas=1")
-    wait_until(lambda: len(operators(admin)) == 1, "one operator is left", 30)
+    wait_until(lambda: len(operators(admin)) == 1, "one operator is left", 120)
     (last,) = operators(admin)
     admin("drain", last["spec"]["nodeName"], "--timeout=60s")
     admin("uncordon", last["spec"]["nodeName"])
@@ -282,7 +282,7 @@ class HelmTest:
         """What the pod's command gave with the operator at `url`, and what helm made of it."""
         with ThreadPoolExecutor(1) as one:
             test = one.submit(helm, "test", RELEASE, HERE, "--timeout=60s", kubeconfig=self._server.kubeconfig)
-            wait_until(lambda: self._phase() == "Running", "the pod of helm test runs", 30)
+            wait_until(lambda: self._phase() == "Running", "the pod of helm test runs", 120)
             ran = self._run(url)
             phase = "Failed" if ran.returncode else "Succeeded"
             patch = json.dumps({"status": {"phase": phase}})

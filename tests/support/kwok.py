@@ -27,6 +27,12 @@ EXIT_CODE = "test.trainserve.dev/exit-code"
 AFTER = "test.trainserve.dev/exit-after"  # in Go's notation, such as 2s; at once without it
 LEASE_S = 40  # of a node: renewed four times as often, so that a machine busy with tests may be late
 READY_S = 30.0
+# As many pods change at a time: with its default of four some tests wait for the pods of the others.
+OPTIONS = {
+    "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+    "kind": "KwokConfiguration",
+    "options": {"podPlayStageParallelism": 32, "nodePlayStageParallelism": 8},
+}
 NODE_IP = "192.0.2.1"  # of all of them: an address that is reserved for documents, so nothing is reached there
 
 
@@ -43,7 +49,7 @@ class Kwok:
         """Returns when it is ready. Raises EnvironmentProblem."""
         program = clusterbinaries.binaries("kwok") / "kwok"
         config = self._folder / "kwok.json"
-        config.write_text("\n---\n".join(json.dumps(stage) for stage in _stages()))
+        config.write_text("\n---\n".join(json.dumps(each) for each in (OPTIONS, *_stages())))
         port = self._ports.port("kwok")
         self._process = Guarded(
             [

@@ -109,7 +109,7 @@ class Team:
         ]
 
     async def until(
-        self, condition: Callable[[Manifest], bool], what: str, name: str = "flowers", timeout_s: float = 60
+        self, condition: Callable[[Manifest], bool], what: str, name: str = "flowers", timeout_s: float = 150
     ) -> Manifest:
         """The job once `condition(job)` holds."""
         give_up = time.monotonic() + timeout_s
@@ -118,11 +118,11 @@ class Team:
             await asyncio.sleep(0.1)
         return found
 
-    async def until_state(self, state: str, name: str = "flowers", timeout_s: float = 60) -> Manifest:
+    async def until_state(self, state: str, name: str = "flowers", timeout_s: float = 150) -> Manifest:
         """The job once the last of its conditions is `state`, which is what `kubectl get` shows."""
         return await self.until(lambda job: state_of(job) == state, state, name, timeout_s)
 
-    async def until_gone(self, name: str = "flowers", timeout_s: float = 60) -> None:
+    async def until_gone(self, name: str = "flowers", timeout_s: float = 150) -> None:
         """Job, pods and services are gone."""
         give_up = time.monotonic() + timeout_s
         while True:
@@ -135,7 +135,7 @@ class Team:
             assert time.monotonic() < give_up, f"not gone within {timeout_s:.0f} s: {left}"
             await asyncio.sleep(0.1)
 
-    async def until_another(self, job: Manifest, timeout_s: float = 60) -> Manifest:
+    async def until_another(self, job: Manifest, timeout_s: float = 150) -> Manifest:
         """The job that has the name of this one, which was deleted."""
         give_up = time.monotonic() + timeout_s
         while True:
@@ -153,7 +153,7 @@ class Team:
         phase: str = "Running",
         generation: int | None = None,
         name: str = "flowers",
-        timeout_s: float = 60,
+        timeout_s: float = 150,
     ) -> list[Manifest]:
         """The job's pods once there are `count`, all in this phase, and of this generation if one is given."""
         give_up = time.monotonic() + timeout_s

@@ -130,6 +130,15 @@ def test_a_rank_killed_for_memory_is_told_by_the_agent() -> None:
         assert "out of memory" in scenario.status()["cause"]
 
 
+def test_a_data_worker_killed_for_memory_is_out_of_memory_too() -> None:
+    with _running() as scenario:
+        said = "DataLoader worker (pid 7) is killed by signal: Killed. "
+        scenario.end_pod("worker-1", 1, message=report(2, 1, scenario.now, message=said, oom_kills=1))
+        scenario.settle()
+        assert scenario.state() == "Failed"
+        assert scenario.status()["cause"].endswith("out of memory")
+
+
 def test_a_stall_is_an_event_of_its_own_and_counts() -> None:
     with _running() as scenario:
         said = "no progress for 60 s in training after step 12 (data.py:40 in order)"

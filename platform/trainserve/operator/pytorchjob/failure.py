@@ -144,7 +144,8 @@ def _out_of_memory(end: Ended | None) -> str:
         return (
             f"{report.get('cause') or 'its container was killed'}: out of memory (OOMKilled, exit code {end.exit_code})"
         )
-    if report.get("oomKills") and report.get("signal") == "SIGKILL":
+    child = "killed by signal: Killed" in str(report.get("message") or "")  # torch's words of a data worker
+    if report.get("oomKills") and (report.get("signal") == "SIGKILL" or child):
         return f"{report.get('cause') or 'a rank was killed'}: out of memory"
     return ""
 

@@ -5,32 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from support.pipes import Pipe
 from trainserve.client.cluster.remote import Remote
 from trainserve.errors import EnvironmentProblem
 from trainserve.launch import reach
 from trainserve.machine.bucket.words import Absent
-
-
-class Process:
-    """A Pipe to a child."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        await self.process.stdin.drain()
-
-    async def read(self) -> AsyncIterator[bytes]:
-        assert self.process.stdout is not None
-        while piece := await self.process.stdout.read(65536):
-            yield piece
 
 
 @pytest.fixture
@@ -63,7 +47,7 @@ def remote(loop, tmp_path):
     process = run(start())
 
     async def connect() -> Remote:
-        return Remote("pvc://claim", Process(process), loop)
+        return Remote("pvc://claim", Pipe(process), loop)
 
     found = run(connect())
     found.process = process  # type: ignore[attr-defined]

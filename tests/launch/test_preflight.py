@@ -207,7 +207,7 @@ def recipe_of(path: Path, **train: object):
 
 def test_shared_memory_is_measured_against_the_batches(tmp_path: Path) -> None:
     _, recipe = recipe_of(tmp_path, workers=4)
-    needed = node.shared_memory_needed(recipe, node.loader_processes(recipe, 8, 1), 1)
+    needed = node.shared_memory_needed(recipe, recipe.loader_processes(8, 1), 1)
     assert needed == 4 * 3 * 128 * 3 * 224 * 224 * 4  # 880 MiB: a pod's default of 64 MiB is a bus error
     said = node.shared_memory(1 << 60, tmp_path) or ""
     assert said.startswith(f"shared memory too small: {tmp_path} has ")

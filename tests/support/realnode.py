@@ -69,12 +69,12 @@ class RealNode:
             kubectl.apply(*nodeconfig.names_role())
             self.launch("coredns", self._programs / "coredns", "-conf", folder / "Corefile")
             parts = self._programs / nodebinaries.PARTS
-            self._kubelet = [
+            kubelet = [
                 *(parts, "kubelet", f"--config={folder}/kubelet.json", f"--root-dir={folder}/kubelet"),
                 f"--kubeconfig={control_plane.kubeconfig_of(nodeconfig.NODE_USER)}",
                 *(f"--hostname-override={NODE}", f"--node-ip={NODE_ADDRESS}"),
             ]
-            self.launch("kubelet", *self._kubelet)
+            self.launch("kubelet", *kubelet)
             proxy = control_plane.kubeconfig_of(nodeconfig.PROXY_USER)
             self.launch("kube-proxy", parts, "kube-proxy", f"--kubeconfig={proxy}", *nodeconfig.proxy())
             self._await("Ready", lambda: _ready(kubectl))
@@ -112,11 +112,6 @@ class RealNode:
     def launch(self, part: str, *words: object) -> None:
         """Run a program on the node until it is stopped; its output is `<part>.log`."""
         self._parts[part] = Guarded(self.inside.words(*words), self._logs / f"{part}.log")
-
-    def restart_kubelet(self) -> None:
-        """Kill the kubelet and start it; its pods run on."""
-        self._parts.pop("kubelet").stop()
-        self.launch("kubelet", *self._kubelet)
 
     def _write_certificates(self, folder: Path) -> None:
         service = ("kubernetes", "kubernetes.default", f"kubernetes.default.svc.{nodeconfig.DOMAIN}")

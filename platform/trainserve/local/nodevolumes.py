@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from trainserve.kube import names
 from trainserve.kube.cluster import ApiError, Manifest, NotFound
 from trainserve.local import mounts
-from trainserve.local.podspec import SHM, CannotRun, Process, is_token
+from trainserve.local.podspec import CannotRun, Process, is_token
 
 if TYPE_CHECKING:
     from trainserve.kube.client import KubeCluster
@@ -176,7 +176,7 @@ def _below(path: Path, sub: str | None) -> Path:
 def _is_shared_memory(volume: Manifest, spec: Manifest) -> bool:
     """The machine's own /dev/shm does for it."""
     at = {mount["mountPath"].rstrip("/") for name, mount in _mounts(spec) if name == volume["name"]}
-    return volume.get("emptyDir", {}).get("medium") == "Memory" and at == {SHM}
+    return volume.get("emptyDir", {}).get("medium") == "Memory" and at == {names.MOUNT_SHM}
 
 
 def _mounted(spec: Manifest, paths: Mapping[str, Path]) -> Iterator[tuple[Path, Manifest]]:

@@ -15,7 +15,6 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Manifest
 from trainserve.machine.ports import LOOPBACK
 
-SHM = "/dev/shm"  # noqa: S108 a mount point, not a file of ours
 API_ACCESS_VOLUME = "kube-api-access-"  # the beginning of its name
 REASON_NOT_SUPPORTED = "NotSupportedLocally"
 REASON_PORT_IN_USE = "PortInUse"
@@ -260,8 +259,10 @@ def _check_volume(volume: Manifest, spec: Manifest) -> None:
                     "processes on this machine see its paths as they are"
                 )
         elif "emptyDir" in volume:
-            if path != SHM or volume["emptyDir"].get("medium") != "Memory":
-                raise CannotRun(f"{at}: on a laptop emptyDir is supported for {SHM} with medium Memory only")
+            if path != names.MOUNT_SHM or volume["emptyDir"].get("medium") != "Memory":
+                raise CannotRun(
+                    f"{at}: on a laptop emptyDir is supported for {names.MOUNT_SHM} with medium Memory only"
+                )
         else:
             kind = next((key for key in volume if key != "name"), "nothing")
             raise CannotRun(f"{at}: a volume of type {kind} is not supported on a laptop; use hostPath")

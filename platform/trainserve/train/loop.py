@@ -253,10 +253,8 @@ def _parallel(trainer: Trainer, recipe: Recipe, group: Group) -> nn.Module:
 def _loaders(recipe: Recipe, group: Group, cores: int) -> tuple[data.TrainOrder, Any, Any]:
     """The order of the training batches, their loader, and the loader of this rank's validation batches."""
     listing, train, spec = recipe.listing, recipe.train, recipe.classifier.spec.data
-    # Decoded pictures are at most about twice the resized side, or small as they are.
-    cached = data.fits_cache(len(listing.train) + len(listing.val), 2 * recipe.preprocessing.resize)
-    workers = data.loader_workers(train.workers, cores, group.ranks_here, cached)
-    room = data.CACHE_BYTES if cached and workers == 0 else 0
+    workers = recipe.loader_processes(cores, group.ranks_here)
+    room = data.CACHE_BYTES if recipe.cached and workers == 0 else 0
     pictures = Pictures(
         listing.root, listing.train, recipe.preprocessing, seed=train.seed, augment=spec.augment, cache_bytes=room
     )

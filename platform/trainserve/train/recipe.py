@@ -9,7 +9,7 @@ from pathlib import Path
 from trainserve.errors import SpecError
 from trainserve.spec import derive
 from trainserve.spec.classifier import Classifier, TrainSpec
-from trainserve.train.data import leftover_notice
+from trainserve.train.data import fits_cache, leftover_notice, loader_workers
 from trainserve.train.imagefolder import Listing
 from trainserve.train.preprocess import Preprocessing
 
@@ -37,6 +37,15 @@ class Recipe:
     @property
     def total_steps(self) -> int:
         return self.train.epochs * self.steps_per_epoch
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded pictures stay in memory: at most about twice the resized side, or small as they are."""
+        return fits_cache(len(self.listing.train) + len(self.listing.val), 2 * self.preprocessing.resize)
+
+    def loader_processes(self, cores: int, ranks_here: int) -> int:
+        """Of each of `ranks_here` training processes on a machine with `cores`."""
+        return loader_workers(self.train.workers, cores, ranks_here, self.cached)
 
 
 def resolve(classifier: Classifier, listing: Listing, median_short_side_px: int, world_size: int) -> Recipe:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from support.pipes import Pipe
 from trainserve.client.cluster import helper
 from trainserve.client.cluster.connect import Place
 from trainserve.client.cluster.helper import beside, helper_pod, mounted
@@ -19,23 +20,6 @@ from trainserve.kube import names
 from trainserve.kube.cluster import Manifest, NotFound, Page
 
 PLACE = Place(None, "team")
-
-
-class Pipe:
-    """The program in the pod, as a process of this machine."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        await self.process.stdin.drain()
-
-    async def read(self) -> AsyncIterator[bytes]:
-        assert self.process.stdout is not None
-        while piece := await self.process.stdout.read(65536):
-            yield piece
 
 
 class Cluster:

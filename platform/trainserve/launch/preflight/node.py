@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from trainserve.kube import names
 from trainserve.machine.usage import size_words
 from trainserve.package.description import MODEL_JSON
 from trainserve.spec.classifier import Classifier
-from trainserve.train import architecture, count, data
+from trainserve.train import architecture, count
 from trainserve.train import checkpoint as checkpoints
 from trainserve.train.recipe import Recipe
 
@@ -47,21 +48,13 @@ def shared_memory(needed: int, path: Path = Path(names.MOUNT_SHM)) -> str | None
     """Why batches would not fit into /dev/shm (a loader process then dies by SIGBUS); None where they do."""
     if not needed or not path.is_dir():
         return None
-    found = os.statvfs(path)
-    free = found.f_bavail * found.f_frsize
+    free = shutil.disk_usage(path).free
     if free >= needed:
         return None
     return (
         f"shared memory too small: {path} has {size_words(free)} free, and the loader processes need "
         f"{size_words(needed)}; raise spec.pod.sharedMemory, or lower spec.train.workers or batchSize"
     )
-
-
-def loader_processes(recipe: Recipe, cores: int, ranks_here: int) -> int:
-    """Of each rank, as the training loop will start them."""
-    listing = recipe.listing
-    cached = data.fits_cache(len(listing.train) + len(listing.val), 2 * recipe.preprocessing.resize)
-    return data.loader_workers(recipe.train.workers, cores, ranks_here, cached)
 
 
 def writable(output: Path) -> str | None:
@@ -128,8 +121,7 @@ def output_needed(classifier: Classifier, recipe: Recipe) -> int:
 
 def room(output: Path, needed: int) -> str | None:
     """Why the run's files would not fit into the output; None where they do. What a run has left there is counted."""
-    found = os.statvfs(output)
-    free = found.f_bavail * found.f_frsize
+    free = shutil.disk_usage(output).free
     kept = sum(each.stat().st_size for each in (output / checkpoints.FOLDER).glob("*/*") if each.is_file())
     if free + kept >= needed:
         return None

@@ -60,7 +60,7 @@ def sized(group: Group, classifier: Classifier, recipe: Recipe, output: Path, co
 
     Raises as `joined` does.
     """
-    workers = node.loader_processes(recipe, cores, group.ranks_here)
+    workers = recipe.loader_processes(cores, group.ranks_here)
     needed = node.shared_memory_needed(recipe, workers, group.ranks_here)
     problems = [node.shared_memory(needed)]
     if group.is_first:
